@@ -1,0 +1,134 @@
+"""The command line. Heavy imports happen inside the commands, so that ``--help`` is quick."""
+
+from __future__ import annotations
+
+import sys
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from goaldriven.errors import GoaldrivenError
+
+app = typer.Typer(
+    help="Train goal-driven networks under any learning rule, measure them, identify the rule.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+
+class Table(StrEnum):
+    """What ``goaldriven list`` can list."""
+
+    rules = "rules"
+    architectures = "architectures"
+    tasks = "tasks"
+    statistics = "statistics"
+    studies = "studies"
+
+
+class Grid(StrEnum):
+    """Size of the hyperparameter grids."""
+
+    quick = "quick"
+    paper = "paper"
+
+
+StudyDir = Annotated[Path, typer.Argument(metavar="DIR", help="A study's folder.")]
+Jobs = Annotated[
+    int | None, typer.Option("--jobs", "-j", min=1, help="Processes; default one per core.")
+]
+
+
+@app.command("list")
+def list_(table: Annotated[Table, typer.Argument(help="Which table.")]) -> None:
+    """List the rules, architectures, tasks, statistics or studies that there are."""
+    from goaldriven.commands import listing
+
+    listing.show_table(table.value)
+
+
+@app.command()
+def run(
+    study: Annotated[str, typer.Argument(help="A study file (YAML) or the name of a shipped one.")],
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", help="Folder; default results/<study>.")
+    ] = None,
+    jobs: Jobs = None,
+    only: Annotated[
+        str | None, typer.Option("--only", help="Factor levels, e.g. rule=ia,architecture=knet4.")
+    ] = None,
+    device: Annotated[str, typer.Option(help="Torch device of the workers.")] = "cpu",
+    threads: Annotated[int, typer.Option(min=1, help="Torch threads per worker.")] = 1,
+    retry_failed: Annotated[
+        bool, typer.Option("--retry-failed", help="Train again the networks that failed.")
+    ] = False,
+) -> None:
+    """Train and measure a study's networks; resumes where it stopped."""
+    from goaldriven.commands import running
+
+    running.run(study, out, jobs, only, device, threads, retry_failed)
+
+
+@app.command()
+def status(
+    folder: StudyDir,
+    networks: Annotated[bool, typer.Option("--networks", help="One line per network.")] = False,
+) -> None:
+    """Count the networks that are trained, diverged, failed, running and left."""
+    from goaldriven.commands import running
+
+    running.status(folder, networks)
+
+
+@app.command()
+def identify(
+    folder: StudyDir,
+    grid: Annotated[Grid, typer.Option(help="Hyperparameter grids.")] = Grid.quick,
+    statistics: Annotated[
+        str, typer.Option(help="'admissible' (finite for every network) or 'published' (the 24).")
+    ] = "admissible",
+    splits: Annotated[int, typer.Option(min=1, help="Train/test splits of each kind.")] = 10,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the splits and classifiers.")] = 0,
+    jobs: Jobs = None,
+) -> None:
+    """Train and test classifiers of the learning rule; print a table; write results beside the data."""
+    from goaldriven.commands import identifying
+
+    identifying.identify(folder, grid.value, statistics, splits, seed, jobs)
+
+
+@app.command()
+def report(folder: StudyDir) -> None:
+    """Write DIR/report.html: one self-contained page."""
+    from goaldriven.commands import identifying
+
+    identifying.report(folder)
+
+
+@app.command()
+def show(
+    folder: StudyDir,
+    network_id: Annotated[str, typer.Argument(metavar="NETWORK_ID", help="Id or its beginning.")],
+) -> None:
+    """Show one network: its spec, learning curve and trajectories."""
+    from goaldriven.commands import showing
+
+    showing.show(folder, network_id)
+
+
+def main() -> None:
+    """Entry point: a user's mistake is one message and exit code 2, never a traceback."""
+    try:
+        app(standalone_mode=True)
+    except GoaldrivenError as error:
+        print(f"goaldriven: {error}", file=sys.stderr)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        sys.exit(130)
+
+
+if __name__ == "__main__":
+    main()

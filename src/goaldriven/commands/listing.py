@@ -1,0 +1,52 @@
+"""``goaldriven list``."""
+
+from __future__ import annotations
+
+from rich.console import Console
+from rich.table import Table
+
+from goaldriven.specs.architectures import ARCHITECTURE_SUMMARIES
+from goaldriven.specs.rules import RULE_SUMMARIES, RULES
+from goaldriven.specs.statistics import PUBLISHED_STATISTICS, STATISTICS
+from goaldriven.specs.tasks import TASKS
+
+
+def show_table(name: str) -> None:
+    """Print one of the package's tables."""
+    rows = {
+        "rules": _rules,
+        "architectures": lambda: (("name", "what"), list(ARCHITECTURE_SUMMARIES.items())),
+        "tasks": lambda: (("name", "what"), [(n, t.summary()) for n, t in TASKS.items()]),
+        "statistics": _statistics,
+        "studies": _studies,
+    }
+    header, body = rows[name]()
+    table = Table(*header, box=None, pad_edge=False)
+    for row in body:
+        table.add_row(*row)
+    Console().print(table)
+
+
+def _rules() -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
+    rows = [
+        (name, rule.credit.name, rule.optimizer.name, RULE_SUMMARIES[name])
+        for name, rule in RULES.items()
+    ]
+    return ("name", "credit assignment", "optimizer", "what"), rows
+
+
+def _statistics() -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
+    rows = [
+        (name, s.measure.replace("_", " "), s.function, s.summary.replace("_", " "),
+         "yes" if name in PUBLISHED_STATISTICS else "")
+        for name, s in STATISTICS.items()
+    ]  # fmt: skip
+    return ("name", "measure", "function", "summary", "in the published 24"), rows
+
+
+def _studies() -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
+    from goaldriven.studies.files import load_study, shipped_studies
+
+    studies = {name: load_study(path) for name, path in shipped_studies().items()}
+    rows = [(name, str(len(s.networks())), s.description) for name, s in studies.items()]
+    return ("name", "networks", "what"), rows

@@ -1,0 +1,129 @@
+"""``goaldriven run`` and ``goaldriven status``."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import typer
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+from rich.table import Table
+
+from goaldriven.specs import NetworkSpec
+from goaldriven.studies.files import load_study, parse_selection, select
+from goaldriven.studies.folder import STATES, StudyFolder
+from goaldriven.studies.runner import run_study, usable_cores
+
+
+def run(
+    source: str,
+    out: Path | None,
+    jobs: int | None,
+    only: str | None,
+    device: str,
+    threads: int,
+    retry_failed: bool,
+) -> None:
+    """Train and measure; a progress bar counts epochs, so that its time left is honest early."""
+    study = load_study(source)
+    networks = select(study, parse_selection(only))
+    folder = StudyFolder.create(out or Path("results") / study.name, study)
+    left = [n for n in networks if not folder.is_finished(n)]
+    if not retry_failed:
+        left = [n for n in left if not folder.failure_path(n).exists()]
+    console = Console(stderr=True)
+    console.print(
+        f"study {study.name}: {len(networks)} networks, {len(networks) - len(left)} there already, "
+        f"{len(left)} to train with {jobs or usable_cores()} processes → {folder.path}",
+        highlight=False,
+    )
+    try:
+        with _bar(console) as bar:
+            summary = run_study(
+                folder,
+                networks,
+                jobs=jobs,
+                threads=threads,
+                device=device,
+                retry_failed=retry_failed,
+                report=_reporter(bar, console, left),
+            )
+    except KeyboardInterrupt:
+        console.print(
+            "stopped; finished networks are kept, the same command goes on from here", style="bold"
+        )
+        raise
+    status(folder.path, networks=False)
+    if summary.failed or summary.skipped_failed:
+        console.print(
+            f"{summary.failed + summary.skipped_failed} networks failed; their tracebacks are in "
+            f"{folder.path / 'failed'}; --retry-failed trains them again",
+            style="bold",
+        )
+        raise typer.Exit(1)
+
+
+def _bar(console: Console) -> Progress:
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("networks"),
+        TextColumn("{task.fields[epochs]}"),
+        TimeElapsedColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(elapsed_when_finished=False),
+        console=console,
+        refresh_per_second=4,
+    )
+
+
+def _reporter(
+    bar: Progress, console: Console, left: list[NetworkSpec]
+) -> Callable[[str, NetworkSpec], None]:
+    """Advance the bar by epochs' share of a network; say aloud what failed or was killed."""
+    task = bar.add_task("training", total=len(left), epochs="")
+    done_epochs: dict[str, int] = {}
+
+    def report(kind: str, network: NetworkSpec) -> None:
+        key = network.network_id
+        done = done_epochs.get(key, 0)
+        if kind == "epoch":
+            done_epochs[key] = done + 1
+            bar.advance(task, 1 / network.epochs)
+            return
+        whole = 0.0 if kind == "killed" else 1.0
+        bar.advance(task, whole - done / network.epochs)
+        done_epochs[key] = 0 if kind == "killed" else network.epochs
+        if kind == "killed":
+            console.print(f"a worker was killed at {network.label}; trying it again")
+        elif kind == "failed":
+            console.print(f"failed: {network.label} ({network.network_id})")
+
+    return report
+
+
+def status(path: Path, networks: bool) -> None:
+    """Print how many networks are in each state, by rule, or one line per network."""
+    folder = StudyFolder.open(path)
+    states = folder.states()
+    console = Console()
+    if networks:
+        for network, state in states.items():
+            console.print(f"{network.network_id}  {state:<8}  {network.label}", highlight=False)
+    table = Table("rule", *STATES, "all", box=None, pad_edge=False)
+    for column in table.columns[1:]:
+        column.justify = "right"
+    for rule in [*dict.fromkeys(n.rule.name for n in states), None]:
+        of_rule = [s for n, s in states.items() if rule in (None, n.rule.name)]
+        counts = [str(of_rule.count(state)) for state in STATES]
+        table.add_row(rule or "all", *counts, str(len(of_rule)))
+    console.print(table)

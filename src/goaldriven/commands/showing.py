@@ -1,0 +1,83 @@
+"""``goaldriven show``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import xarray as xr
+import yaml
+from rich.console import Console
+from rich.table import Table
+
+from goaldriven.errors import StudyError
+from goaldriven.specs import NetworkSpec
+from goaldriven.studies.folder import StudyFolder
+
+_BLOCKS = " ▁▂▃▄▅▆▇█"
+_SHOWN = (
+    "weight_raw_norm", "weight_abs_median", "activation_raw_norm", "activation_abs_mean",
+    "activity_change_abs",
+)  # fmt: skip
+
+
+def show(path: Path, network_id: str) -> None:
+    """Print a network's spec, its learning curve and trajectories of its layers."""
+    folder = StudyFolder.open(path)
+    network = folder.find(network_id)
+    console = Console()
+    state = folder.state(network)
+    console.print(f"[bold]{network.label}[/bold]  {network.network_id}  {state}", highlight=False)
+    console.print(yaml.safe_dump(network.model_dump(mode="json"), sort_keys=False).rstrip())
+    if state == "failed":
+        console.print(folder.failure_path(network).read_text(encoding="utf-8"), markup=False)
+        return
+    if state not in ("trained", "diverged"):
+        raise StudyError(f"network {network.network_id} has no trajectory yet: it is {state}")
+    from goaldriven.trajectories import read
+
+    trajectory = read(folder.trajectory_path(network))
+    console.print(f"{trajectory.attrs['seconds']:.1f} s in all, of which recording "
+                  f"{trajectory.attrs['recording_seconds']:.1f} s", highlight=False)  # fmt: skip
+    console.print(_learning_curve(trajectory, network))
+    console.print(_layers(trajectory))
+
+
+def _learning_curve(trajectory: xr.Dataset, network: NetworkSpec) -> Table:
+    table = Table("epoch", "training loss", "validation loss", trajectory.attrs["metric_name"],
+                  box=None, pad_edge=False, title="learning curve", title_justify="left")  # fmt: skip
+    epochs = trajectory["epoch"].values
+    for i in np.unique(np.linspace(0, len(epochs) - 1, 6).round().astype(int)):
+        record = trajectory.isel(epoch=int(i))
+        table.add_row(
+            str(int(epochs[i])),
+            *(f"{float(record[name]):.4g}" for name in ("training_loss", "loss", "metric")),
+        )
+    return table
+
+
+def _layers(trajectory: xr.Dataset) -> Table:
+    table = Table("layer", "position", "trajectory of", "first", "through learning", "last",
+                  box=None, pad_edge=False, title="layers", title_justify="left")  # fmt: skip
+    for layer in trajectory["layer"].values:
+        one = trajectory.sel(layer=layer)
+        rows = {name: one["observable"].sel(statistic=name).values for name in _SHOWN}
+        rows["angle W, Bᵀ (°)"] = one["weight_angle"].values
+        rows["angle of gradients (°)"] = one["gradient_angle"].values
+        for i, (name, values) in enumerate(rows.items()):
+            first_columns = (str(layer), str(one["position"].item())) if i == 0 else ("", "")
+            table.add_row(
+                *first_columns, name, f"{values[0]:.4g}", _sparkline(values), f"{values[-1]:.4g}"
+            )
+    return table
+
+
+def _sparkline(values: np.ndarray) -> str:
+    """A trajectory in one line of text; not finite values are blank."""
+    finite = values[np.isfinite(values)]
+    if finite.size == 0:
+        return ""
+    low, span = finite.min(), np.ptp(finite) or 1.0
+    return "".join(
+        _BLOCKS[1 + round((v - low) / span * 7)] if np.isfinite(v) else " " for v in values
+    )

@@ -1,0 +1,21 @@
+"""Frozen, validated specifications: what a user writes down and what files record. No torch here."""
+
+from goaldriven.specs.architectures import ARCHITECTURES, ArchitectureSpec
+from goaldriven.specs.network import NetworkSpec
+from goaldriven.specs.rules import RULES, RuleSpec
+from goaldriven.specs.statistics import PUBLISHED_STATISTICS, STATISTICS
+from goaldriven.specs.study import Study
+from goaldriven.specs.tasks import TASKS, TaskSpec
+
+__all__ = [
+    "ARCHITECTURES",
+    "PUBLISHED_STATISTICS",
+    "RULES",
+    "STATISTICS",
+    "TASKS",
+    "ArchitectureSpec",
+    "NetworkSpec",
+    "RuleSpec",
+    "Study",
+    "TaskSpec",
+]

@@ -1,0 +1,190 @@
+"""A study's folder: what lies where, and what its files say of every network.
+
+DIR/study.json             the study, canonical
+DIR/networks/<id>.nc       one trajectory per finished network (trained or diverged)
+DIR/failed/<id>.json       the traceback of a network that failed
+DIR/running/<id>.json      which process is at work on a network
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from goaldriven.errors import SpecError, StudyError
+from goaldriven.specs import NetworkSpec, Study
+
+State = Literal["trained", "diverged", "failed", "running", "left"]
+STATES: tuple[State, ...] = ("trained", "diverged", "failed", "running", "left")
+
+
+@dataclass(frozen=True)
+class StudyFolder:
+    """A folder that belongs to one study."""
+
+    path: Path
+    study: Study
+
+    @classmethod
+    def create(cls, path: str | Path, study: Study) -> StudyFolder:
+        """Open ``path`` for ``study``, making it where it does not exist.
+
+        Raises
+        ------
+        StudyError : the folder cannot be written, holds another study, or holds other files.
+        """
+        path = Path(path)
+        record = path / "study.json"
+        if record.exists():
+            folder = cls.open(path)
+            if folder.study != study:
+                raise StudyError(_other_study(path, folder.study, study))
+        else:
+            if path.exists() and (not path.is_dir() or any(path.iterdir())):
+                raise StudyError(
+                    f"out must be an empty or new folder or this study's own, got {str(path)!r}, "
+                    "which holds other files"
+                )
+            folder = cls(path, study)
+        try:
+            for part in ("networks", "failed", "running"):
+                (path / part).mkdir(parents=True, exist_ok=True)
+            if not record.exists():
+                write_text(record, study.model_dump_json(indent=1))
+            _clear_temporary(path)
+        except OSError as error:
+            raise StudyError(f"out must be a folder that can be written, got {str(path)!r}: "
+                             f"{error.strerror}") from None  # fmt: skip
+        return folder
+
+    @classmethod
+    def open(cls, path: str | Path) -> StudyFolder:
+        """Open an existing study folder.
+
+        Raises
+        ------
+        StudyError : there is no such folder, or it holds no readable study.
+        """
+        path = Path(path)
+        if not path.is_dir():
+            raise StudyError(f"DIR must be a study folder, got {str(path)!r}, which does not exist")
+        record = path / "study.json"
+        try:
+            fields = json.loads(record.read_text(encoding="utf-8"))
+            return cls(path, Study(**fields))
+        except FileNotFoundError:
+            raise StudyError(
+                f"DIR must be a study folder (with a study.json), got {str(path)!r}"
+            ) from None
+        except (OSError, ValueError, TypeError) as error:
+            kind = "holds no valid study" if isinstance(error, SpecError) else "cannot be read"
+            raise StudyError(f"{record} {kind}: {error}") from None
+
+    def trajectory_path(self, network: NetworkSpec) -> Path:
+        return self.path / "networks" / f"{network.network_id}.nc"
+
+    def failure_path(self, network: NetworkSpec) -> Path:
+        return self.path / "failed" / f"{network.network_id}.json"
+
+    def running_path(self, network: NetworkSpec) -> Path:
+        return self.path / "running" / f"{network.network_id}.json"
+
+    def state(self, network: NetworkSpec) -> State:
+        """What the files say of a network now."""
+        trajectory = self.trajectory_path(network)
+        if trajectory.exists():
+            from goaldriven.trajectories import read_outcome
+
+            return read_outcome(trajectory)
+        if self.failure_path(network).exists():
+            return "failed"
+        return "running" if self._is_running(network) else "left"
+
+    def states(self) -> dict[NetworkSpec, State]:
+        """The state of every network of the study."""
+        return {network: self.state(network) for network in self.study.networks()}
+
+    def count(self) -> Counter[State]:
+        """How many networks are in each state."""
+        return Counter(self.states().values())
+
+    def is_finished(self, network: NetworkSpec) -> bool:
+        return self.trajectory_path(network).exists()
+
+    def record_failure(self, network: NetworkSpec, traceback: str) -> None:
+        content = {"label": network.label, "spec": json.loads(network.canonical_json())}
+        write_text(self.failure_path(network), json.dumps(content | {"traceback": traceback}))
+
+    def mark_running(self, network: NetworkSpec) -> None:
+        write_text(self.running_path(network), json.dumps({"pid": os.getpid()}))
+
+    def unmark_running(self, network: NetworkSpec) -> None:
+        self.running_path(network).unlink(missing_ok=True)
+
+    def _is_running(self, network: NetworkSpec) -> bool:
+        try:
+            pid = int(json.loads(self.running_path(network).read_text())["pid"])
+        except (OSError, ValueError, KeyError, TypeError):
+            return False
+        return process_alive(pid)
+
+    def find(self, network_id: str) -> NetworkSpec:
+        """The study's network with this id, or with this unambiguous beginning of it.
+
+        Raises
+        ------
+        StudyError : no network, or more than one, has it.
+        """
+        matches = [n for n in self.study.networks() if n.network_id.startswith(network_id)]
+        if len(matches) != 1 or not network_id:
+            found = "none" if not matches else f"{len(matches)} of them"
+            raise StudyError(
+                f"NETWORK_ID must be the id of one network of study {self.study.name!r} or its "
+                f"first letters (see 'goaldriven status {self.path} --networks'), got "
+                f"{network_id!r}, which is that of {found}"
+            )
+        return matches[0]
+
+
+def process_alive(pid: int) -> bool:
+    """Whether a process of this machine runs under ``pid``."""
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a whole file or nothing: a temporary name beside it, then a rename."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        temporary.write_text(text, encoding="utf-8")
+        os.replace(temporary, path)
+    except OSError:
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
+        raise
+
+
+def _clear_temporary(path: Path) -> None:
+    """Remove what killed writers left behind."""
+    for leftover in path.rglob(".*.tmp"):
+        leftover.unlink(missing_ok=True)
+
+
+def _other_study(path: Path, there: Study, given: Study) -> str:
+    old, new = there.model_dump(mode="json"), given.model_dump(mode="json")
+    differing = [field for field in new if new[field] != old[field]]
+    return (
+        f"out must be a folder of study {given.name!r} as it stands in the file; {str(path)!r} "
+        f"belongs to study {there.name!r}, which differs in {', '.join(differing)}; "
+        "give another --out"
+    )

@@ -1,0 +1,225 @@
+"""The runner: hands a study's networks to worker processes and keeps account of them."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import multiprocessing
+import multiprocessing.connection
+import os
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from multiprocessing.connection import Connection
+from multiprocessing.process import BaseProcess
+
+from goaldriven.errors import StudyError
+from goaldriven.specs import NetworkSpec
+from goaldriven.studies.folder import StudyFolder
+from goaldriven.studies.worker import Message, work
+
+MAX_DEATHS = 2
+"""A network during which this many workers were killed is recorded as failed."""
+
+Report = Callable[[str, NetworkSpec], None]
+"""Called with (kind, network): ``epoch``, ``done``, ``failed``, or ``killed``."""
+
+
+@dataclass(frozen=True)
+class RunSummary:
+    """What one run did: networks finished, failed, and there before it began."""
+
+    finished: int
+    failed: int
+    already_done: int
+    skipped_failed: int
+
+
+@dataclass
+class _Worker:
+    process: BaseProcess
+    connection: Connection
+    network: NetworkSpec | None = None
+
+
+@dataclass
+class _Account:
+    """The runner's books."""
+
+    pending: deque[NetworkSpec]
+    deaths: dict[str, int] = field(default_factory=dict)
+    finished: int = 0
+    failed: int = 0
+
+
+def run_study(
+    folder: StudyFolder,
+    networks: Sequence[NetworkSpec] | None = None,
+    *,
+    jobs: int | None = None,
+    threads: int = 1,
+    device: str = "cpu",
+    retry_failed: bool = False,
+    report: Report | None = None,
+) -> RunSummary:
+    """Train every network that has no trajectory yet.
+
+    One process per job, each with ``threads`` torch threads; a finished network is one file,
+    written whole. Whatever kills a worker, the runner or the machine, at most the networks in
+    flight are lost, and the next run goes on from there. A network that raises is recorded with
+    its traceback and left alone until ``retry_failed``.
+
+    Parameters
+    ----------
+    folder : the study's folder, from `StudyFolder.create`.
+    networks : those to train; None for all of the study.
+    jobs : worker processes; None for one per usable core.
+    threads : torch threads per worker. The same number gives the same bits.
+    device : torch device of the workers.
+    retry_failed : train again what failed before.
+    report : called at every event, for progress bars.
+
+    Raises
+    ------
+    StudyError : the folder is in use by another run, or cannot be written any more.
+    KeyboardInterrupt : after the workers have been stopped.
+    """
+    if jobs is not None and jobs < 1:
+        raise StudyError(f"jobs must be at least 1, got {jobs}")
+    chosen = tuple(networks) if networks is not None else folder.study.networks()
+    left = [n for n in chosen if not folder.is_finished(n)]
+    failed_before = [n for n in left if folder.failure_path(n).exists()]
+    if not retry_failed:
+        left = [n for n in left if n not in failed_before]
+    account = _Account(deque(left))
+    with _locked(folder):
+        if left:
+            n_workers = min(jobs or usable_cores(), len(left))
+            _serve(folder, account, n_workers, threads, device, report or (lambda *_: None))
+    return RunSummary(
+        finished=account.finished,
+        failed=account.failed,
+        already_done=sum(folder.is_finished(n) for n in chosen) - account.finished,
+        skipped_failed=0 if retry_failed else len(failed_before),
+    )
+
+
+def usable_cores() -> int:
+    """Cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _serve(
+    folder: StudyFolder,
+    account: _Account,
+    n_workers: int,
+    threads: int,
+    device: str,
+    report: Report,
+) -> None:
+    """Keep ``n_workers`` processes busy until nothing is pending or in flight."""
+    workers: list[_Worker] = []
+
+    def start() -> _Worker:
+        context = multiprocessing.get_context("spawn")  # torch and CUDA do not survive a fork
+        ours, theirs = context.Pipe()
+        process = context.Process(target=work, args=(theirs, folder, device, threads), daemon=True)
+        process.start()
+        theirs.close()
+        return _Worker(process, ours)
+
+    try:
+        workers.extend(start() for _ in range(n_workers))
+        while workers:
+            ready = multiprocessing.connection.wait([w.connection for w in workers])
+            for worker in [w for w in workers if w.connection in ready]:
+                if _hear(worker, folder, account, report):
+                    continue
+                workers.remove(worker)
+                worker.process.join()
+                if account.pending and len(workers) < n_workers:
+                    workers.append(start())
+    finally:
+        for worker in workers:
+            worker.process.terminate()
+        for worker in workers:
+            worker.process.join()
+            if worker.network is not None:
+                folder.unmark_running(worker.network)
+
+
+def _hear(worker: _Worker, folder: StudyFolder, account: _Account, report: Report) -> bool:
+    """Take one message of a worker; False when it has gone (dismissed or killed)."""
+    try:
+        message: Message = worker.connection.recv()
+    except (EOFError, ConnectionResetError):
+        _bury(worker, folder, account, report)
+        return False
+    network = worker.network
+    if message.kind == "ready":
+        worker.network = account.pending.popleft() if account.pending else None
+        with contextlib.suppress(BrokenPipeError):
+            worker.connection.send(worker.network)
+        return worker.network is not None
+    if network is None:
+        raise RuntimeError(f"a worker without a network reported {message.kind!r}")
+    if message.kind == "storage":
+        raise StudyError(f"{message.text}; what was finished is kept, run again to go on")
+    if message.kind == "done":
+        account.finished += 1
+        folder.failure_path(network).unlink(missing_ok=True)
+        worker.network = None
+    elif message.kind == "failed":
+        account.failed += 1
+        folder.record_failure(network, message.text)
+        worker.network = None
+    report(message.kind, network)
+    return True
+
+
+def _bury(worker: _Worker, folder: StudyFolder, account: _Account, report: Report) -> None:
+    """A worker died: its network goes back to the queue, unless it has killed one before."""
+    network = worker.network
+    if network is None:
+        worker.process.join()
+        if worker.process.exitcode:
+            raise StudyError(
+                f"a worker process ended with exit code {worker.process.exitcode} before it took "
+                "a network; see its message above"
+            )
+        return
+    folder.unmark_running(network)
+    if folder.is_finished(network):  # killed between the write and the message
+        account.finished += 1
+        report("done", network)
+        return
+    deaths = account.deaths[network.network_id] = account.deaths.get(network.network_id, 0) + 1
+    if deaths >= MAX_DEATHS:
+        worker.process.join()
+        reason = f"its worker was killed {deaths} times (exit code {worker.process.exitcode})"
+        account.failed += 1
+        folder.record_failure(network, reason)
+        report("failed", network)
+    else:
+        account.pending.append(network)
+        report("killed", network)
+
+
+@contextlib.contextmanager
+def _locked(folder: StudyFolder) -> Iterator[None]:
+    """One run at a time in a folder; the lock goes with the process, however that ends."""
+    path = folder.path / ".lock"
+    with open(path, "a+", encoding="utf-8") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            lock.seek(0)
+            raise StudyError(
+                f"{folder.path} is being run by process {lock.read().strip() or 'unknown'}; "
+                "wait for it or stop it"
+            ) from None
+        lock.seek(0)
+        lock.truncate()
+        lock.write(str(os.getpid()))
+        lock.flush()
+        yield

@@ -1,0 +1,67 @@
+"""A worker process: trains one network after another, as the runner hands them over."""
+
+from __future__ import annotations
+
+import signal
+import traceback
+from dataclasses import dataclass
+from multiprocessing.connection import Connection
+from typing import Literal
+
+from goaldriven.errors import StudyError
+from goaldriven.specs import NetworkSpec
+from goaldriven.studies.folder import StudyFolder
+
+
+@dataclass(frozen=True)
+class Message:
+    """What a worker tells the runner.
+
+    ``ready``: waiting for a network; ``epoch``: one more epoch is done; ``done``: the trajectory
+    is on disk; ``failed``: ``text`` is the traceback; ``storage``: the folder cannot be written,
+    ``text`` says why, and going on is useless.
+    """
+
+    kind: Literal["ready", "epoch", "done", "failed", "storage"]
+    text: str = ""
+
+
+def work(connection: Connection, folder: StudyFolder, device: str, threads: int) -> None:
+    """Serve networks from ``connection`` until it brings None."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the runner's to handle
+    import torch
+
+    torch.set_num_threads(threads)
+    try:
+        connection.send(Message("ready"))
+        while (network := connection.recv()) is not None:
+            connection.send(_train_one(connection, folder, network, device))
+            connection.send(Message("ready"))
+    except (EOFError, BrokenPipeError, ConnectionResetError):
+        return  # the runner is gone; what was finished is on disk
+
+
+def _train_one(
+    connection: Connection, folder: StudyFolder, network: NetworkSpec, device: str
+) -> Message:
+    from goaldriven.training import train
+    from goaldriven.trajectories import write
+
+    try:
+        folder.mark_running(network)
+    except OSError as error:
+        return Message("storage", f"{folder.path} cannot be written: {error.strerror}")
+    try:
+        trajectory = train(
+            network, device=device, progress=lambda done, total: connection.send(Message("epoch"))
+        )
+        write(trajectory, folder.trajectory_path(network))
+    except (BrokenPipeError, ConnectionResetError):
+        raise
+    except StudyError as error:
+        return Message("storage", str(error))
+    except Exception:
+        return Message("failed", traceback.format_exc())
+    finally:
+        folder.unmark_running(network)
+    return Message("done")

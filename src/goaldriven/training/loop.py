@@ -1,0 +1,100 @@
+"""The training loop: epochs of (pseudo)gradient steps, with a record every few epochs."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+
+import torch
+import xarray as xr
+
+from goaldriven.rules import learning_rate_at
+from goaldriven.specs import NetworkSpec
+from goaldriven.training.network import Network, build
+from goaldriven.training.record import Record, measure
+from goaldriven.training.trajectory import assemble
+
+Progress = Callable[[int, int], None]
+"""Called with (epochs done, epochs in all) after every epoch."""
+
+
+def train(
+    spec: NetworkSpec, *, device: str = "cpu", progress: Progress | None = None
+) -> xr.Dataset:
+    """Train one network and return its trajectory.
+
+    The initial network and every ``record_every``-th epoch are recorded over the validation set in
+    eval mode, without augmentation. A loss that stops being finite ends the training; the records
+    up to then are kept, the later ones are NaN, and the outcome is ``diverged``.
+
+    Parameters
+    ----------
+    spec : what to train.
+    device : a torch device, e.g. ``"cpu"`` or ``"cuda"``.
+    progress : called after every epoch with the epochs done and in all.
+
+    Returns
+    -------
+    The trajectory: ``observable(epoch, layer, statistic)``, ``loss(epoch)``, ``metric(epoch)``,
+    ``training_loss(epoch)`` and the alignment diagnostics ``weight_angle``, ``weight_norm_ratio``
+    and ``gradient_angle`` (epoch, layer; angles in degrees), with the spec in the attributes.
+
+    Raises
+    ------
+    DataError : the task's data cannot be used.
+    """
+    started = time.perf_counter()
+    network = build(spec, device)
+    records: dict[int, Record] = {}
+    recording_seconds = 0.0
+    training_loss = math.nan
+    outcome = "trained"
+    for epoch in range(spec.epochs + 1):
+        if epoch > 0:
+            training_loss = _train_epoch(network, epoch - 1)
+            if not math.isfinite(training_loss):
+                outcome = "diverged"
+                break
+        if epoch % spec.record_every == 0:
+            before = time.perf_counter()
+            records[epoch] = measure(network, training_loss)
+            recording_seconds += time.perf_counter() - before
+            if not math.isfinite(records[epoch].loss):
+                outcome = "diverged"
+                break
+        if progress is not None and epoch > 0:
+            progress(epoch, spec.epochs)
+    return assemble(
+        network,
+        records,
+        outcome=outcome,
+        seconds=time.perf_counter() - started,
+        recording_seconds=recording_seconds,
+    )
+
+
+def _train_epoch(network: Network, epoch: int) -> float:
+    """One epoch of steps; returns the mean training loss (a single device synchronisation)."""
+    spec, credit, optimizer = network.spec, network.credit, network.optimizer
+    schedule = spec.rule.optimizer.schedule
+    scheduled = schedule.warmup_epochs > 0 or bool(schedule.drop_epochs)
+    steps_per_pass = network.task.n_train // spec.batch_size
+    steps = steps_per_pass * credit.passes_per_epoch
+    total = torch.zeros((), device=next(network.model.parameters()).device)
+    network.model.train()
+    step = 0
+    for _ in range(credit.passes_per_epoch):
+        for batch in network.task.train_batches(spec.batch_size, network.data_generator):
+            now = epoch + step / steps
+            credit.set_progress(now)
+            if scheduled:
+                rate = learning_rate_at(spec.rule.optimizer, now, spec.batch_size)
+                for group in optimizer.param_groups:
+                    group["lr"] = rate
+            optimizer.zero_grad(set_to_none=True)
+            total += credit.backward(lambda batch=batch: network.task.loss(network.model, batch))
+            optimizer.step()
+            credit.step()
+            step += 1
+    return float(total) / step

@@ -1,0 +1,83 @@
+"""Records → one trajectory dataset."""
+
+from __future__ import annotations
+
+import json
+import platform
+
+import numpy as np
+import torch
+import xarray as xr
+
+import goaldriven
+from goaldriven.specs import STATISTICS
+from goaldriven.training.network import Network
+from goaldriven.training.record import Record
+
+
+def assemble(
+    network: Network,
+    records: dict[int, Record],
+    *,
+    outcome: str,
+    seconds: float,
+    recording_seconds: float,
+) -> xr.Dataset:
+    """The trajectory of one network; epochs that were not reached are NaN."""
+    spec, layers = network.spec, network.model.layers
+    epochs = spec.record_epochs
+    names = [layer.name for layer in layers]
+
+    def series(field: str, *shape: int) -> np.ndarray:
+        missing = np.full(shape, np.nan)
+        return np.array(
+            [getattr(records[e], field) if e in records else missing for e in epochs], dtype=float
+        )
+
+    n_layers, n_statistics = len(names), len(STATISTICS)
+    per_layer = ("weight_angle", "weight_norm_ratio", "gradient_angle")
+    return xr.Dataset(
+        {
+            "observable": (
+                ("epoch", "layer", "statistic"),
+                series("observables", n_layers, n_statistics),
+            ),
+            **{name: ("epoch", series(name)) for name in ("loss", "metric", "training_loss")},
+            **{name: (("epoch", "layer"), series(name, n_layers)) for name in per_layer},
+        },
+        coords={
+            "epoch": list(epochs),
+            "layer": names,
+            "statistic": list(STATISTICS),
+            "position": ("layer", [layer.position for layer in layers]),
+            "measure": ("statistic", [s.measure for s in STATISTICS.values()]),
+        },
+        attrs=_attributes(network) | {
+            "outcome": outcome,
+            "seconds": seconds,
+            "recording_seconds": recording_seconds,
+        },
+    )  # fmt: skip
+
+
+def _attributes(network: Network) -> dict[str, str | int | float]:
+    spec = network.spec
+    versions = {
+        "goaldriven": goaldriven.__version__,
+        "torch": torch.__version__,
+        "numpy": np.__version__,
+        "python": platform.python_version(),
+    }
+    return {
+        "spec": spec.canonical_json(),
+        "network_id": spec.network_id,
+        "task": spec.task.name,
+        "architecture": spec.architecture.name,
+        "rule": spec.rule.name,
+        "batch_size": spec.batch_size,
+        "model_seed": spec.model_seed,
+        "data_seed": spec.data_seed,
+        "metric_name": network.task.metric_name,
+        "chance": network.task.chance,
+        "versions": json.dumps(versions, sort_keys=True),
+    }
