@@ -94,7 +94,7 @@ def identify(
     seed: Annotated[int, typer.Option(min=0, help="Seed of the splits and classifiers.")] = 0,
     jobs: Jobs = None,
 ) -> None:
-    """Train and test classifiers of the learning rule; print a table; write results beside the data."""
+    """Train and test classifiers of the learning rule; write the results beside the data."""
     from goaldriven.commands import identifying
 
     identifying.identify(folder, grid.value, statistics, splits, seed, jobs)

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 
 
 class GoaldrivenError(Exception):
-    """Base of every error that is the user's to mend; the command line prints it without traceback."""
+    """Base of every error that is the user's to mend; the command line prints no traceback."""
 
 
 class SpecError(GoaldrivenError, ValueError):

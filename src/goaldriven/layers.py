@@ -1,4 +1,4 @@
-"""What is known of one observed layer of a network, shared by rules, observables and architectures."""
+"""What is known of an observed layer; shared by rules, observables and architectures."""
 
 from __future__ import annotations
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+
 from rich.console import Console
 from rich.table import Table
 
@@ -10,10 +12,13 @@ from goaldriven.specs.rules import RULE_SUMMARIES, RULES
 from goaldriven.specs.statistics import PUBLISHED_STATISTICS, STATISTICS
 from goaldriven.specs.tasks import TASKS
 
+Listing = tuple[Sequence[str], Sequence[Sequence[str]]]
+"""A header and rows."""
+
 
 def show_table(name: str) -> None:
     """Print one of the package's tables."""
-    rows = {
+    rows: dict[str, Callable[[], Listing]] = {
         "rules": _rules,
         "architectures": lambda: (("name", "what"), list(ARCHITECTURE_SUMMARIES.items())),
         "tasks": lambda: (("name", "what"), [(n, t.summary()) for n, t in TASKS.items()]),
@@ -27,7 +32,7 @@ def show_table(name: str) -> None:
     Console().print(table)
 
 
-def _rules() -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
+def _rules() -> Listing:
     rows = [
         (name, rule.credit.name, rule.optimizer.name, RULE_SUMMARIES[name])
         for name, rule in RULES.items()
@@ -35,7 +40,7 @@ def _rules() -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
     return ("name", "credit assignment", "optimizer", "what"), rows
 
 
-def _statistics() -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
+def _statistics() -> Listing:
     rows = [
         (name, s.measure.replace("_", " "), s.function, s.summary.replace("_", " "),
          "yes" if name in PUBLISHED_STATISTICS else "")
@@ -44,7 +49,7 @@ def _statistics() -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
     return ("name", "measure", "function", "summary", "in the published 24"), rows
 
 
-def _studies() -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
+def _studies() -> Listing:
     from goaldriven.studies.files import load_study, shipped_studies
 
     studies = {name: load_study(path) for name, path in shipped_studies().items()}

@@ -44,8 +44,8 @@ def show(path: Path, network_id: str) -> None:
 
 
 def _learning_curve(trajectory: xr.Dataset, network: NetworkSpec) -> Table:
-    table = Table("epoch", "training loss", "validation loss", trajectory.attrs["metric_name"],
-                  box=None, pad_edge=False, title="learning curve", title_justify="left")  # fmt: skip
+    columns = ("epoch", "training loss", "validation loss", trajectory.attrs["metric_name"])
+    table = Table(*columns, box=None, pad_edge=False, title="learning curve", title_justify="left")
     epochs = trajectory["epoch"].values
     for i in np.unique(np.linspace(0, len(epochs) - 1, 6).round().astype(int)):
         record = trajectory.isel(epoch=int(i))
@@ -57,8 +57,8 @@ def _learning_curve(trajectory: xr.Dataset, network: NetworkSpec) -> Table:
 
 
 def _layers(trajectory: xr.Dataset) -> Table:
-    table = Table("layer", "position", "trajectory of", "first", "through learning", "last",
-                  box=None, pad_edge=False, title="layers", title_justify="left")  # fmt: skip
+    columns = ("layer", "position", "trajectory of", "first", "through learning", "last")
+    table = Table(*columns, box=None, pad_edge=False, title="layers", title_justify="left")
     for layer in trajectory["layer"].values:
         one = trajectory.sel(layer=layer)
         rows = {name: one["observable"].sel(statistic=name).values for name in _SHOWN}

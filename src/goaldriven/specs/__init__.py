@@ -1,4 +1,4 @@
-"""Frozen, validated specifications: what a user writes down and what files record. No torch here."""
+"""Frozen, validated specs: what a user writes down and what files record. No torch here."""
 
 from goaldriven.specs.architectures import ARCHITECTURES, ArchitectureSpec
 from goaldriven.specs.network import NetworkSpec

@@ -123,6 +123,11 @@ def _explain_one(complaint: Any, root: type[BaseModel] | None) -> str:
         return str(context["error"]) if not field else _prefixed(field, str(context["error"]))
     if kind == "too_short":
         return f"{field} must have at least {context['min_length']} entry, got {given!r}"
+    if kind == "string_pattern_mismatch":
+        return (
+            f"{field} must be made of letters, digits, '.', '_', '-' (and begin with a letter or "
+            f"digit), got {given!r}"
+        )
     message = complaint["msg"].removeprefix("Input should be ").removeprefix("Value error, ")
     message = _PLAIN.get(kind, message)
     return f"{field} must be {message}, got {given!r}"

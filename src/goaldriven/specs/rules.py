@@ -169,7 +169,7 @@ RULE_SUMMARIES: dict[str, str] = {rule.name: text for text, rule in _CATALOGUE}
 
 
 def expand_rule(value: Any) -> Any:
-    """Let ``ia``, ``{name: ia, <changes>}`` and ``{name: mine, like: ia, <changes>}`` stand for a rule."""
+    """Let ``ia``, ``{name: ia, …}`` and ``{name: mine, like: ia, …}`` stand for a rule."""
     if isinstance(value, str):
         if value not in RULES:
             raise ValueError(unknown("rule", value, RULES))

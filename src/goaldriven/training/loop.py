@@ -89,7 +89,8 @@ def _train_epoch(network: Network, epoch: int) -> float:
             now = epoch + step / steps
             credit.set_progress(now)
             if scheduled:
-                rate = learning_rate_at(spec.rule.optimizer, now, spec.batch_size)
+                clock = credit.task_epoch(now)
+                rate = learning_rate_at(spec.rule.optimizer, clock, spec.batch_size)
                 for group in optimizer.param_groups:
                     group["lr"] = rate
             optimizer.zero_grad(set_to_none=True)

@@ -1,4 +1,4 @@
-"""A network ready to train: model, task, attached rule, optimizer, and its sources of randomness."""
+"""A network ready to train: model, task, attached rule, optimizer, sources of randomness."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 
 from goaldriven import architectures, rules, tasks
+from goaldriven.layers import LayerInfo
 from goaldriven.specs import NetworkSpec
 
 
@@ -59,3 +60,17 @@ def build(spec: NetworkSpec, device: str = "cpu") -> Network:
     optimizer = rule.optimizer(model, batch_size=spec.batch_size)
     data = stream("data", spec.data_seed)
     return Network(spec, task, model, credit, optimizer, data)
+
+
+def layers_of(network: Network) -> tuple[LayerInfo, ...]:
+    """The network's observed layers, in the order of the hierarchy."""
+    layers = network.model.layers
+    assert isinstance(layers, tuple)  # every built model carries them; narrows the type
+    return layers
+
+
+def kernel(model: torch.nn.Module, layer: LayerInfo) -> torch.Tensor:
+    """The forward kernel of a layer."""
+    weight = model.get_submodule(layer.name).weight
+    assert isinstance(weight, torch.Tensor)  # narrows the type
+    return weight

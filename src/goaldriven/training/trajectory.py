@@ -11,7 +11,7 @@ import xarray as xr
 
 import goaldriven
 from goaldriven.specs import STATISTICS
-from goaldriven.training.network import Network
+from goaldriven.training.network import Network, layers_of
 from goaldriven.training.record import Record
 
 
@@ -24,7 +24,7 @@ def assemble(
     recording_seconds: float,
 ) -> xr.Dataset:
     """The trajectory of one network; epochs that were not reached are NaN."""
-    spec, layers = network.spec, network.model.layers
+    spec, layers = network.spec, layers_of(network)
     epochs = spec.record_epochs
     names = [layer.name for layer in layers]
 

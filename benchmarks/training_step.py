@@ -1,0 +1,144 @@
+"""What a training step costs under each learning rule, relative to plain PyTorch backprop.
+
+    python benchmarks/training_step.py [--repetitions 30] [--threads 1] [--networks knet5 resnet10]
+
+A step is: zero the gradients, forward, loss, backward, both optimizers. The plain step has the same
+network, batch and forward optimizer, and nothing of the package in it. Steps of all variants are
+interleaved, in an order that rotates, in one process; a ratio is the median over repetitions of the
+ratios within one repetition. On a CPU with one thread time is the process' CPU time, which other
+processes do not stretch. Prints a Markdown table.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import time
+from collections.abc import Callable
+
+import torch
+from torch.nn import functional
+
+from goaldriven import architectures, rules
+from goaldriven.heads import Readout
+from goaldriven.specs.architectures import KNet, ResNet10
+from goaldriven.specs.rules import LayerwiseOperations
+
+Step = Callable[[], None]
+
+# name → architecture, image size, channels, batch size
+NETWORKS = {
+    "knet5": (KNet(name="knet5"), 32, 3, 128),
+    "resnet10": (ResNet10(name="resnet10"), 32, 3, 128),
+    "resnet10_v2": (ResNet10(name="resnet10_v2"), 32, 3, 128),
+    "knet4 half width, digits": (KNet(name="knet4", width=0.5), 8, 1, 64),
+}
+
+_LINEAR = [
+    *("forward_bias", "forward_relu", "forward_batch_centring", "forward_feature_centring"),
+    *("backward_feature_centring", "input_batch_centring"),
+]
+# Small enough for B to change little: what is timed is not to diverge.
+_ALIGN = {"name": "information_alignment", "amp": 1e-3, "decay": 1e-3, "null": 1e-3}
+_ALIGN |= {"optimizer": {"name": "adam", "learning_rate": 1e-5}}
+
+
+def _ia(*operations: str, **settings: object) -> rules.LearningRule:
+    flags = LayerwiseOperations(**dict.fromkeys(operations, True))
+    credit = {**_ALIGN, "operations": flags.model_dump(), **settings}
+    return rules.make("ia", credit=credit)
+
+
+def variants() -> dict[str, rules.LearningRule]:
+    return {
+        "fa": rules.make("fa"),
+        "ia": _ia(),
+        "ia, linear operations": _ia(*_LINEAR),
+        "ia, + forward normalisation": _ia(*_LINEAR, "forward_feature_normalisation"),
+        "ia, + input normalisation": _ia(*_LINEAR, "input_feature_normalisation"),
+        "ia, backward ReLU": _ia("backward_relu"),
+        "ia, backward normalisation": _ia("backward_feature_normalisation"),
+        "ia, alternating (two steps)": _ia(alternating=True),
+    }
+
+
+def steps_of(network: str, rule: rules.LearningRule, device: str) -> tuple[Step, Step]:
+    """(plain step, step under the rule), of two networks with equal weights and data."""
+    spec, size, channels, batch_size = NETWORKS[network]
+    shape = (channels, size, size)
+    data = torch.Generator().manual_seed(1)
+    x = torch.randn((batch_size, *shape), generator=data).to(device)
+    y = torch.randint(10, (batch_size,), generator=data).to(device)
+    plain, attached = (
+        architectures.build(spec, shape, Readout(10), torch.Generator().manual_seed(0)).to(device)
+        for _ in range(2)
+    )
+    plain_optimizer, optimizer = rule.optimizer(plain), rule.optimizer(attached)
+    for group in (*plain_optimizer.param_groups, *optimizer.param_groups):
+        group["lr"] = 1e-5
+    credit = rule.attach(attached)
+
+    def plain_step() -> None:
+        for _ in range(credit.passes_per_epoch):
+            plain_optimizer.zero_grad(set_to_none=True)
+            functional.cross_entropy(plain(x), y).backward()
+            plain_optimizer.step()
+
+    def rule_step() -> None:
+        for _ in range(credit.passes_per_epoch):
+            credit.set_progress(0.0)
+            optimizer.zero_grad(set_to_none=True)
+            credit.backward(lambda: functional.cross_entropy(attached(x), y))
+            optimizer.step()
+            credit.step()
+
+    return plain_step, rule_step
+
+
+def interleave(steps: list[Step], repetitions: int, clock: Callable[[], float]) -> list[list[float]]:
+    """Seconds of each step in each repetition, after two unmeasured ones."""
+    seconds: list[list[float]] = [[] for _ in steps]
+    for repetition in range(repetitions + 2):
+        for i in range(len(steps)):
+            which = (i + repetition) % len(steps)
+            start = clock()
+            steps[which]()
+            if repetition >= 2:
+                seconds[which].append(clock() - start)
+    return seconds
+
+
+def clock_for(device: str, threads: int) -> Callable[[], float]:
+    if device == "cpu":
+        return time.process_time if threads == 1 else time.perf_counter
+
+    def clock() -> float:
+        torch.cuda.synchronize()
+        return time.perf_counter()
+
+    return clock
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--repetitions", type=int, default=30)
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--networks", nargs="+", default=list(NETWORKS), choices=list(NETWORKS))
+    parser.add_argument("--variants", nargs="+", default=list(variants()), choices=list(variants()))
+    arguments = parser.parse_args()
+    torch.set_num_threads(arguments.threads)
+    clock = clock_for(arguments.device, arguments.threads)
+    print("| network | rule | plain backprop, ms | rule, ms | ratio |")
+    print("|---|---|---:|---:|---:|")
+    for network in arguments.networks:
+        for name in arguments.variants:
+            steps = steps_of(network, variants()[name], arguments.device)
+            plain, rule = interleave(list(steps), arguments.repetitions, clock)
+            ratio = statistics.median(r / p for p, r in zip(plain, rule, strict=True))
+            times = (1e3 * statistics.median(seconds) for seconds in (plain, rule))
+            print("| {} | {} | {:.1f} | {:.1f} | {:.2f} |".format(network, name, *times, ratio))
+
+
+if __name__ == "__main__":
+    main()

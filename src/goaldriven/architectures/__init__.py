@@ -1,0 +1,7 @@
+"""Architectures: `build` turns a specification into a network with named, observable layers."""
+
+from goaldriven.architectures.build import BUILDERS, build
+from goaldriven.architectures.initializers import Initializer, Normal, TruncatedNormal
+from goaldriven.architectures.network import Network
+
+__all__ = ["BUILDERS", "Initializer", "Network", "Normal", "TruncatedNormal", "build"]

@@ -1,0 +1,153 @@
+"""Classifiers with all their settings: what cross-validation chooses among."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, replace
+from typing import Literal, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.ensemble import ExtraTreesClassifier, RandomForestClassifier
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import Pipeline
+from sklearn.svm import LinearSVC
+
+from goaldriven.identify.conv1d import Conv1D
+from goaldriven.identify.features import Layout
+from goaldriven.identify.scaling import FirstAxes, PrincipalAxes, Ranks, ZScore
+
+Scaling = Literal["none", "zscore", "ranks"]
+Matrix = NDArray[np.float64]
+
+_SCALERS = {"none": (), "zscore": (ZScore,), "ranks": (Ranks,)}
+
+
+class Candidate(Protocol):
+    """Settings that a classifier can be built from."""
+
+    def pipeline(self, layout: Layout, seed: int) -> Pipeline:
+        """An unfitted classifier of rows of features in this layout."""
+
+    def trial(self) -> Candidate:
+        """What stands for this candidate while candidates are compared; itself, or cheaper."""
+
+
+def describe(candidate: Candidate) -> str:
+    """The settings as JSON."""
+    return json.dumps(asdict(candidate), sort_keys=True)  # type: ignore[call-overload]
+
+
+def _scaler(scaling: Scaling) -> list[tuple[str, object]]:
+    return [("scale", scaler()) for scaler in _SCALERS[scaling]]
+
+
+@dataclass(frozen=True)
+class Forest:
+    """Decision trees: a random forest, or extremely randomised trees (random thresholds, no
+    bootstrap).
+
+    Attributes
+    ----------
+    max_features : features tried at each node: ``"sqrt"``, ``"log2"`` or None (all).
+    trial_estimators : trees while candidates are compared; None for ``n_estimators``.
+    """
+
+    n_estimators: int
+    max_features: str | None
+    extra: bool = False
+    trial_estimators: int | None = None
+
+    def pipeline(self, layout: Layout, seed: int) -> Pipeline:
+        kind = ExtraTreesClassifier if self.extra else RandomForestClassifier
+        forest = kind(self.n_estimators, max_features=self.max_features, random_state=seed)
+        return Pipeline([("classify", forest)])
+
+    def trial(self) -> Forest:
+        return replace(self, n_estimators=self.trial_estimators or self.n_estimators)
+
+
+@dataclass(frozen=True)
+class Linear:
+    """A linear classifier with an L2 penalty: squared-hinge SVM (one-vs-rest) or softmax.
+
+    Attributes
+    ----------
+    C : inverse of the penalty's weight.
+    n_components : principal components kept of the trajectories; None for no PCA.
+    """
+
+    kind: Literal["svm", "logistic"]
+    C: float
+    n_components: int | None = None
+    scaling: Scaling = "zscore"
+
+    def pipeline(self, layout: Layout, seed: int) -> Pipeline:
+        if self.kind == "svm":
+            head = LinearSVC(C=self.C, random_state=seed)
+        else:
+            head = LogisticRegression(C=self.C, max_iter=1000)
+        axes = [("axes", PrincipalAxes()), ("keep", FirstAxes(self.n_components))]
+        return Pipeline([*_scaler(self.scaling), *axes, ("classify", head)])
+
+    def trial(self) -> Linear:
+        return self
+
+
+@dataclass(frozen=True)
+class Convolution:
+    """The Conv1D MLP; see `goaldriven.identify.conv1d.Conv1D`."""
+
+    kernel_share: float
+    stride: int
+    filters: int
+    pooling: str | None
+    learning_rate: float
+    batch_size: int
+    weight_decay: float
+    epochs: int = 400
+    scaling: Scaling = "zscore"
+
+    def pipeline(self, layout: Layout, seed: int) -> Pipeline:
+        settings = asdict(self)
+        del settings["scaling"]
+        network = Conv1D(len(layout.epochs), seed=seed, **settings)
+        return Pipeline([*_scaler(self.scaling), ("classify", network)])
+
+    def trial(self) -> Convolution:
+        return self
+
+
+def without_axes(pipeline: Pipeline) -> Pipeline:
+    """The same classifier with its linear readout expressed in scaled features.
+
+    A linear readout w on principal axes A with mean μ is the readout wA with the intercept
+    lowered by wAμ. The stored axes, by far the largest part, are then not needed.
+    """
+    if "axes" not in pipeline.named_steps:
+        return pipeline
+    axes, keep = pipeline.named_steps["axes"], pipeline.named_steps["keep"]
+    head = pipeline.named_steps["classify"]
+    position, weights = head.coef_[:, :-keep.n_kept_], head.coef_[:, -keep.n_kept_ :]
+    continuous = weights @ axes.axes_[: keep.n_kept_]
+    head.coef_ = np.hstack([position, continuous])
+    head.intercept_ = head.intercept_ - continuous @ axes.mean_
+    head.n_features_in_ = head.coef_.shape[1]
+    return Pipeline([step for step in pipeline.steps if step[0] not in ("axes", "keep")])
+
+
+def probabilities(pipeline: Pipeline, x: Matrix) -> Matrix:
+    """Each example's score per class, in the order of ``pipeline.classes_``; rows sum to 1.
+
+    Where the classifier gives no probabilities, its one-vs-rest decision values go through the
+    logistic function and are divided by their sum. Source: lr-identify ``fit_pipeline.py``.
+    """
+    if hasattr(pipeline, "predict_proba"):
+        return np.asarray(pipeline.predict_proba(x))
+    decision = pipeline.decision_function(x)
+    if decision.ndim == 1:  # two classes: one decision value, for the second
+        decision = np.stack([-decision, decision], axis=1)
+    # expit(d) without overflow; a row of all but zero scores still has a largest one.
+    squashed = np.exp(-np.logaddexp(0, -decision))
+    squashed = np.maximum(squashed, np.finfo(float).tiny)
+    return squashed / squashed.sum(axis=1, keepdims=True)

@@ -1,0 +1,167 @@
+"""The classifiers by name, each with its grids of settings."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from goaldriven.errors import IdentificationError, unknown
+from goaldriven.identify.candidates import Candidate, Convolution, Forest, Linear
+
+GRIDS = ("quick", "paper")
+
+
+@dataclass(frozen=True)
+class Grid:
+    """The candidates that cross-validation chooses among, and the features they are given.
+
+    Attributes
+    ----------
+    candidates : ties go to the first.
+    views : a key of `goaldriven.identify.features.VIEWS`.
+    """
+
+    candidates: tuple[Candidate, ...]
+    views: str
+
+
+@dataclass(frozen=True)
+class Classifier:
+    """A classifier of learning rules.
+
+    Attributes
+    ----------
+    name, summary : for tables and listings.
+    grids : by name, ``"quick"`` (ours, seconds) and ``"paper"`` (as published, hours).
+    published : whether it is one of the paper's three.
+    forest : whether it consists of trees, and so has Gini importances.
+    """
+
+    name: str
+    summary: str
+    grids: Mapping[str, Grid]
+    published: bool = False
+    forest: bool = False
+
+
+def classifier(name: str) -> Classifier:
+    """The classifier with this name.
+
+    Raises
+    ------
+    IdentificationError : it is not in `CLASSIFIERS`.
+    """
+    if name not in CLASSIFIERS:
+        raise IdentificationError(unknown("classifiers: each", name, CLASSIFIERS))
+    return CLASSIFIERS[name]
+
+
+def grid_of(name: str, grid: str) -> Grid:
+    """A classifier's grid.
+
+    Raises
+    ------
+    IdentificationError : unknown classifier or grid.
+    """
+    if grid not in GRIDS:
+        raise IdentificationError(unknown("grid", grid, GRIDS))
+    return classifier(name).grids[grid]
+
+
+# Grids "paper": lr-identify cls_cv_params.py. The two smallest shares of the trajectory give a
+# kernel of one record at 21 records; shares that give the same kernel count once.
+_PAPER_TREES = (20, 50, 100, 500, 1000)
+_PAPER_C = (1.0, 5e1, 5e2, 5e3, 5e4, 5e5, 5e6)
+_PAPER_COMPONENTS = (None, 10, 20, 30, 40, 50, 100, 200, 300, 400, 500, 600)
+_PAPER_CONVOLUTIONS = itertools.product(
+    (3e-3, 0.05, 0.25, 0.5, 1.0),  # kernel as a share of the trajectory
+    (1, 2, 4),  # stride
+    (20, 40),  # filters
+    (None, "max", "mean"),  # pooling
+    (1e-3, 1e-4),  # learning rate
+    (512, 1024),  # batch size
+    (1e-4, 0.0),  # weight decay
+)
+
+
+def _forests(extra: bool) -> Mapping[str, Grid]:
+    quick = (
+        Forest(200, "sqrt", extra, trial_estimators=40),
+        Forest(200, "log2", extra, trial_estimators=40),
+    )
+    paper = tuple(
+        Forest(trees, features, extra)
+        for features in ("sqrt", "log2", None)
+        for trees in _PAPER_TREES
+    )
+    return {"quick": Grid(quick, "dynamics"), "paper": Grid(paper, "published")}
+
+
+_CATALOGUE = (
+    Classifier(
+        "random_forest",
+        "random forest (Breiman 2001)",
+        _forests(extra=False),
+        published=True,
+        forest=True,
+    ),
+    Classifier(
+        "svm",
+        "linear support vector machine, with or without PCA",
+        {
+            "quick": Grid(
+                tuple(
+                    Linear("svm", C, n_components, "ranks")
+                    for n_components in (None, 40)
+                    for C in (0.01, 0.001)
+                ),
+                "dynamics",
+            ),
+            "paper": Grid(
+                tuple(Linear("svm", C, n) for n in _PAPER_COMPONENTS for C in _PAPER_C),
+                "published",
+            ),
+        },
+        published=True,
+    ),
+    Classifier(
+        "conv1d",
+        "one convolution over the trajectory, ReLU, pooling, softmax readout",
+        {
+            "quick": Grid(
+                tuple(
+                    Convolution(share, 4, 20, None, 0.01, 512, 1e-4, epochs=40, scaling="ranks")
+                    for share in (0.25, 0.5)
+                ),
+                "dynamics",
+            ),
+            "paper": Grid(
+                tuple(Convolution(*choice) for choice in _PAPER_CONVOLUTIONS), "published"
+            ),
+        },
+        published=True,
+    ),
+    Classifier(
+        "logistic_regression",
+        "softmax regression with an L2 penalty, as a baseline",
+        {
+            "quick": Grid(
+                tuple(Linear("logistic", C, scaling="ranks") for C in (1.0, 0.1)), "dynamics"
+            ),
+            "paper": Grid(
+                tuple(Linear("logistic", C) for C in (1e-3, 1e-2, 1e-1, 1.0, 1e1, 1e2)),
+                "published",
+            ),
+        },
+    ),
+    Classifier(
+        "extra_trees",
+        "extremely randomised trees (Geurts et al. 2006), not in the paper",
+        _forests(extra=True),
+        forest=True,
+    ),
+)
+
+CLASSIFIERS: dict[str, Classifier] = {entry.name: entry for entry in _CATALOGUE}
+DEFAULT_CLASSIFIERS: tuple[str, ...] = ("random_forest", "svm", "conv1d", "logistic_regression")

@@ -1,0 +1,20 @@
+"""Figures of a study: tidy tables (from `goaldriven.report.tables`) → matplotlib figures.
+
+Each function draws one table and returns a `matplotlib.figure.Figure`, without pyplot, so that it
+can be shown in a notebook or saved with ``figure.savefig``.
+"""
+
+from goaldriven.report.figures.alignment import alignment
+from goaldriven.report.figures.identification import accuracy, confusion, importances
+from goaldriven.report.figures.performance import learning_curves, task_performance
+from goaldriven.report.figures.trajectories import trajectories
+
+__all__ = [
+    "accuracy",
+    "alignment",
+    "confusion",
+    "importances",
+    "learning_curves",
+    "task_performance",
+    "trajectories",
+]

@@ -1,0 +1,72 @@
+"""Names for people: of statistics, measures, classifiers and kinds of split."""
+
+from __future__ import annotations
+
+from goaldriven.specs import STATISTICS
+
+_SUMMARIES = {"third_quartile": "Q3", "var": "variance"}
+_FUNCTIONS = {"raw": "", "abs": "abs ", "sq": "sq "}
+_CLASSIFIERS = {
+    "random_forest": "random forest",
+    "svm": "linear SVM",
+    "linear_svm": "linear SVM",
+    "svm_pca": "linear SVM + PCA",
+    "linear_svm_pca": "linear SVM + PCA",
+    "conv1d": "Conv1D MLP",
+    "logistic": "logistic regression",
+    "logistic_regression": "logistic regression",
+}
+_SHORT = {
+    "random forest": "RF",
+    "linear SVM": "SVM",
+    "linear SVM + PCA": "SVM + PCA",
+    "Conv1D MLP": "Conv1D",
+    "logistic regression": "logistic",
+}
+
+
+def statistic_label(name: str) -> str:
+    """A statistic's name as figures print it.
+
+    >>> statistic_label("weight_abs_median"), statistic_label("activity_change_raw")
+    ('weight abs median', 'activity change raw')
+    """
+    if name not in STATISTICS:
+        return name.replace("_", " ")
+    statistic = STATISTICS[name]
+    measure = statistic.measure.replace("_", " ")
+    if statistic.measure == "activity_change":
+        return f"{measure} {statistic.function}"
+    summary = _SUMMARIES.get(statistic.summary, statistic.summary)
+    return f"{measure} {_FUNCTIONS[statistic.function]}{summary}"
+
+
+def group_label(name: str) -> str:
+    """A group of observables, ``activity_change`` → ``activity change``."""
+    return "all observables" if name == "all" else name.replace("_", " ")
+
+
+def classifier_label(name: str) -> str:
+    """A classifier's name in words."""
+    return _CLASSIFIERS.get(name, name.replace("_", " "))
+
+
+def classifier_short(name: str) -> str:
+    """A classifier's name where there is little room."""
+    return _SHORT.get(classifier_label(name), classifier_label(name))
+
+
+def plural(count: int, noun: str) -> str:
+    """
+    >>> plural(1, "network"), plural(3, "network")
+    ('1 network', '3 networks')
+    """
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
+
+
+def listing(names: list[str]) -> str:
+    """
+    >>> listing(["a", "b", "c"])
+    'a, b and c'
+    """
+    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"

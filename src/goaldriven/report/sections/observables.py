@@ -1,0 +1,137 @@
+"""Example trajectories (the paper's Figure 1) and alignment."""
+
+from __future__ import annotations
+
+import pandas as pd
+
+from goaldriven.report import figures, tables
+from goaldriven.report.blocks import Download, Paragraph, Plate, Section
+from goaldriven.report.names import listing, plural, statistic_label
+from goaldriven.report.study import StudyData
+
+SHOWN = (
+    "weight_raw_norm",
+    "weight_abs_median",
+    "weight_raw_var",
+    "activation_raw_norm",
+    "activation_abs_mean",
+    "activation_raw_median",
+    "activity_change_raw",
+    "activity_change_abs",
+    "activity_change_sq",
+)
+"""One row of panels per measure."""
+
+LINES_PER_RULE = 60
+"""At most so many single layers are drawn for each rule, evenly picked: more would be a blot."""
+
+
+def trajectories(data: StudyData) -> Section:
+    """A few observables through learning, one colour per rule."""
+    title = "Trajectories of the observables"
+    if not data.trained:
+        text = "No network is trained yet, so there are no trajectories to show."
+        return Section("trajectories", title, (Paragraph(text, "notice"),))
+    known = {str(s) for n in data.trained for s in n["statistic"].values}
+    whole = tables.trajectories(data.networks, [s for s in SHOWN if s in known])
+    medians = tables.median_trajectories(whole)
+    drawn = tables.sample_layers(whole, LINES_PER_RULE)
+    text = _separation(whole)
+    counts = whole[["rule", "network_id", "layer"]].drop_duplicates()
+    picked = drawn[["rule", "network_id", "layer"]].drop_duplicates()
+    thin = f"all {len(counts)}"
+    if len(picked) < len(counts):
+        thin = f"{len(picked)} of {len(counts)}, evenly picked"
+    caption = (
+        f"Thin lines: single layers ({thin}); thick lines: medians over all layers of a rule's "
+        "networks. Rows: weights, activations, layer-wise activity change. Panels that span more "
+        f"than a factor of 20 have logarithmic axes. {text}"
+    )
+    plate = Plate(
+        "example-trajectories",
+        "Example trajectories of observables, by learning rule",
+        caption,
+        f"Grid of {plural(medians['statistic'].nunique(), 'line panel')}, observable against "
+        f"epoch, one colour per rule. {text}",
+        figures.trajectories(medians, drawn, data.rules),
+        (
+            Download("median_trajectories.csv", medians),
+            Download("single_layers.csv", _wide(drawn)),
+        ),
+    )
+    return Section("trajectories", title, (plate,))
+
+
+def _wide(single: pd.DataFrame) -> pd.DataFrame:
+    """One row per layer and statistic, one column per epoch: a third of the long form's size."""
+    keys = ["statistic", "rule", "network_id", "layer", "position"]
+    wide = single.pivot(index=keys, columns="epoch", values="value").reset_index()
+    wide.columns = [c if isinstance(c, str) else f"epoch_{c}" for c in wide.columns]
+    return wide
+
+
+def _separation(whole: pd.DataFrame) -> str:
+    shares = tables.rule_separation(whole)
+    if len(shares) < 2 or whole["rule"].nunique() < 2:
+        return ""
+    most, least = shares.iloc[0], shares.iloc[-1]
+    return (
+        "By the last record the rule accounts for "
+        f"{100 * most['share']:.0f}% of the variance of ranks of the "
+        f"{statistic_label(most['statistic'])}, the most of these, and for "
+        f"{100 * least['share']:.0f}% of that of the {statistic_label(least['statistic'])}, "
+        "the least."
+    )
+
+
+def alignment(data: StudyData) -> Section:
+    """Angles between forward and backward weights, and between the gradients they give."""
+    title = "Alignment of backward and forward weights"
+    table = tables.alignment(data.networks)
+    if table.empty:
+        text = (
+            "No rule of the trained networks has backward weights of its own; under "
+            "backpropagation the angles are zero by definition."
+        )
+        return Section("alignment", title, (Paragraph(text),))
+    text = _last_angles(table)
+    caption = (
+        "Upper row: angle between forward weights W and transposed backward weights Bᵀ; middle "
+        "row: ratio of their norms, ‖B‖/‖W‖; lower row: angle between the pseudogradient, which "
+        "travels through B, and the true gradient of the validation loss. Medians over layers, "
+        "shaded between the quartiles; dashed lines at 90° (unrelated), 0° (aligned) and equal "
+        "norms. The last layer's pseudogradient is the gradient itself. "
+        f"{text}"
+    )
+    plate = Plate(
+        "alignment-angles",
+        "Alignment through learning, by rule and layer position",
+        caption,
+        f"Grid of line panels, alignment against epoch, for {listing(_rules(table))}. {text}",
+        figures.alignment(table, data.rules),
+        (Download("alignment.csv", table),),
+    )
+    return Section("alignment", title, (plate,))
+
+
+def _rules(table: pd.DataFrame) -> list[str]:
+    return list(dict.fromkeys(table["rule"]))
+
+
+def _last_angles(table: pd.DataFrame) -> str:
+    """The final median angles, by rule and position."""
+    last = table[table["epoch"] == table["epoch"].max()]
+    sentences = []
+    for quantity, name in (
+        ("weight_angle", "weights"),
+        ("gradient_angle", "pseudogradient and gradient"),
+    ):
+        each = []
+        for rule in _rules(last):
+            rows = last[(last["quantity"] == quantity) & (last["rule"] == rule)]
+            angles = [f"{r.median:.0f}° in {r.position}" for r in rows.itertuples()]
+            if angles:
+                each.append(f"{rule} {listing(angles)} layers")
+        if each:
+            sentences.append(f"Final median angle of {name}: {'; '.join(each)}.")
+    return " ".join(sentences)

@@ -1,0 +1,51 @@
+"""The page of a study: read, describe, draw, write."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import goaldriven
+from goaldriven.report.identified import read_results
+from goaldriven.report.page import render
+from goaldriven.report.sections.identification import answer, identification
+from goaldriven.report.sections.methods import methods
+from goaldriven.report.sections.observables import alignment, trajectories
+from goaldriven.report.sections.overview import overview
+from goaldriven.report.sections.performance import performance
+from goaldriven.report.study import read_study
+from goaldriven.trajectories.atomic import write_bytes
+
+
+def write_report(folder: str | Path) -> Path:
+    """Write ``<folder>/report.html`` and return its path.
+
+    The page is one file without scripts or outside references: what was run, task performance,
+    trajectories, identification of the rule, alignment, and methods, each figure with a caption
+    and its numbers as CSV. It is written as far as the study has come: without identification,
+    it says how to run it. The file is written whole or not at all.
+
+    Raises
+    ------
+    StudyError : the folder holds no readable study, or cannot be written.
+    DataError : a trajectory file cannot be read.
+    """
+    folder = Path(folder)
+    data = read_study(folder)
+    results = read_results(folder)
+    sections = (
+        overview(data, answer(data, results)),
+        performance(data),
+        trajectories(data),
+        *identification(data, results),
+        alignment(data),
+        methods(data, results),
+    )
+    page = render(
+        f"Study {data.study.name}",
+        data.study.description,
+        sections,
+        f"Written by goaldriven {goaldriven.__version__}.",
+    )
+    path = folder / "report.html"
+    write_bytes(path, page.encode("utf-8"))
+    return path

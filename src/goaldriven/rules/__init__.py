@@ -1,0 +1,49 @@
+"""Learning rules for any PyTorch model: how error reaches a layer, and what a weight makes of it.
+
+A rule is a credit assignment and an optimizer. Attach it, and train with a loop of your own:
+
+>>> import torch
+>>> from goaldriven import rules
+>>> _ = torch.manual_seed(0)
+>>> model = torch.nn.Sequential(torch.nn.Linear(4, 8), torch.nn.ReLU(), torch.nn.Linear(8, 2))
+>>> x = torch.randn(64, 4)
+>>> y = (x[:, 0] > 0).long()
+>>> rule = rules.make("fa", optimizer={"learning_rate": 0.01})
+>>> credit = rule.attach(model, generator=torch.Generator().manual_seed(1))
+>>> optimizer = rule.optimizer(model, batch_size=64)
+>>> for step in range(100):
+...     credit.set_progress(epoch=step / 10)
+...     optimizer.zero_grad(set_to_none=True)
+...     loss = credit.backward(lambda: torch.nn.functional.cross_entropy(model(x), y))
+...     optimizer.step()
+...     credit.step()
+>>> bool((model(x).argmax(1) == y).float().mean() > 0.9)
+True
+>>> sorted(credit.alignment_diagnostics())  # layer → angle between W and B, norm ratio
+['0', '2']
+>>> credit.remove()
+
+`rules.RULES` lists the named rules' specifications.
+"""
+
+from goaldriven.rules.base import CreditAssignment
+from goaldriven.rules.catalogue import CREDIT_ASSIGNMENTS, LearningRule, make
+from goaldriven.rules.feedback import detach
+from goaldriven.rules.feedback_alignment import FeedbackAlignment
+from goaldriven.rules.information_alignment import InformationAlignment
+from goaldriven.rules.optimizers import learning_rate_at
+from goaldriven.rules.primitives import PRIMITIVES
+from goaldriven.specs.rules import RULES
+
+__all__ = [
+    "CREDIT_ASSIGNMENTS",
+    "PRIMITIVES",
+    "RULES",
+    "CreditAssignment",
+    "FeedbackAlignment",
+    "InformationAlignment",
+    "LearningRule",
+    "detach",
+    "learning_rate_at",
+    "make",
+]
