@@ -95,7 +95,9 @@ def steps_of(network: str, rule: rules.LearningRule, device: str) -> tuple[Step,
     return plain_step, rule_step
 
 
-def interleave(steps: list[Step], repetitions: int, clock: Callable[[], float]) -> list[list[float]]:
+def interleave(
+    steps: list[Step], repetitions: int, clock: Callable[[], float]
+) -> list[list[float]]:
     """Seconds of each step in each repetition, after two unmeasured ones."""
     seconds: list[list[float]] = [[] for _ in steps]
     for repetition in range(repetitions + 2):

@@ -19,6 +19,7 @@ ALLOWED: dict[str, set[str]] = {
     "errors": set(),
     "layers": set(),
     "heads": set(),
+    "modes": set(),
     "rules": set(),
     "architectures": {"heads"},
     "tasks": {"heads"},
@@ -33,8 +34,8 @@ ALLOWED: dict[str, set[str]] = {
     "__init__": {"rules", "architectures", "training", "studies", "trajectories", "identify",
                  "report"},
 }  # fmt: skip
-COMMON = {"specs", "errors", "layers"}
-LOWEST = {"errors", "layers", "heads"}
+COMMON = {"specs", "errors", "layers", "modes"}
+LOWEST = {"errors", "layers", "heads", "modes"}
 TORCH_FREE = ("specs", "errors", "layers", "trajectories", "identify", "report", "studies", "cli",
               "commands", "__init__")  # fmt: skip
 TORCH_ALLOWED = {"identify/conv1d.py", "studies/worker.py"}

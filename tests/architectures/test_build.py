@@ -7,7 +7,8 @@ import pytest
 import torch
 from torch import nn
 
-from goaldriven.architectures import BUILDERS, build
+from goaldriven.architectures import BUILDERS, Normal, build
+from goaldriven.architectures.network import Observed, assemble, dense
 from goaldriven.errors import SpecError
 from goaldriven.heads import Contrastive, Readout
 from goaldriven.layers import layer_position
@@ -180,3 +181,15 @@ def test_any_input_size_is_accepted(name, shape):
 def test_bad_input_shapes_are_named(shape):
     with pytest.raises(SpecError, match=r"input_shape must be \(channels, height, width\), each"):
         make("knet4", shape)
+
+
+@pytest.mark.parametrize("head", HEADS)
+def test_positions_count_the_readout_even_where_it_is_replaced(head):
+    """Five layers and a readout make thirds of two."""
+    generator = torch.Generator()
+    trunk = {f"layer{i}": dense(4, 4, Normal(1.0), generator) for i in range(5)}
+    observed = [Observed(name, name, rectified=False) for name in trunk]
+    model = assemble(trunk, observed, head, ("readout", Normal(1.0)), 4, generator)
+    positions = [layer.position for layer in model.layers]
+    base = ["early", "early", "middle", "middle", "deep"]
+    assert positions == base + ["deep"] * (1 if isinstance(head, Readout) else 2)

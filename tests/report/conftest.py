@@ -4,21 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import pandas as pd
 import pytest
 import xarray as xr
-from made_up import (
-    make_accuracies,
-    make_confusions,
-    make_importances,
-    make_network,
-    make_study,
-    save_identification,
-    write_study,
-)
 
+from goaldriven.identify import Identification
 from goaldriven.report import write_report
 from goaldriven.specs import Study
+
+from .made_up import make_identification, make_network, make_study, write_study
 
 
 @pytest.fixture(scope="session")
@@ -33,25 +26,15 @@ def networks(study: Study) -> list[xr.Dataset]:
 
 
 @pytest.fixture(scope="session")
-def accuracies() -> tuple[pd.DataFrame, pd.DataFrame]:
-    return make_accuracies()
-
-
-@pytest.fixture(scope="session")
-def confusions() -> pd.DataFrame:
-    return make_confusions()
-
-
-@pytest.fixture(scope="session")
-def importance_table() -> pd.DataFrame:
-    return make_importances()
+def identification(networks: list[xr.Dataset]) -> Identification:
+    return make_identification(networks)
 
 
 @pytest.fixture(scope="session")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A study of 48 networks, one diverged, one failed, identified, with its report written."""
     path = tmp_path_factory.mktemp("study")
-    write_study(path, make_study(), diverged=1, failed=1)
-    save_identification(path)
+    written = write_study(path, make_study(), diverged=1, failed=1)
+    make_identification(written).save(path / "identify")
     write_report(path)
     return path

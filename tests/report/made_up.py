@@ -10,8 +10,10 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
+from goaldriven.identify import Identification
 from goaldriven.layers import layer_position
 from goaldriven.specs import STATISTICS, NetworkSpec, Study
+from goaldriven.trajectories import write
 
 LAYERS = {"knet4": 4, "knet5_lrn": 5, "resnet10": 12}
 LEVEL = {"sgdm": 0.98, "adam": 0.975, "ia": 0.94, "fa": 0.91}
@@ -96,72 +98,82 @@ def write_study(
     for i, spec in enumerate(finished):
         late = i >= len(finished) - diverged
         network = make_network(spec, diverges_at=12 if late else None)
-        network.to_netcdf(folder / "networks" / f"{spec.network_id}.nc")
+        write(network, folder / "networks" / f"{spec.network_id}.nc")
         written.append(network)
     return written
 
 
-CLASSIFIERS = {
-    "random_forest": 0.93,
-    "linear_svm": 0.88,
-    "svm_pca": 0.86,
-    "conv1d": 0.9,
-    "logistic": 0.87,
-}
+CLASSIFIERS = {"random_forest": 0.93, "svm": 0.86, "conv1d": 0.9, "logistic_regression": 0.87}
 GROUPS = {"all": 0.0, "weight": 0.02, "activation": 0.05, "activity_change": 0.1}
 RULES = ("sgdm", "adam", "fa", "ia")
-POSITION_FEATURES = ("position_early", "position_middle", "position_deep")
 
 
-def make_accuracies(splits: int = 10) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Made-up accuracies of layers and of verdicts on networks."""
+def make_accuracies(level: float = 0.0, splits: int = 10) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Made-up accuracies of layers and of verdicts on whole networks, ``level`` higher."""
     rng = np.random.default_rng(0)
     rows = [
-        (classifier, group, kind, split,
-         level - GROUPS[group] + 0.03 * (kind == "layer") + rng.normal(0, 0.01))
-        for (classifier, level), group, kind, split in itertools.product(
-            CLASSIFIERS.items(), GROUPS, ("network", "layer"), range(splits)
+        {"classifier": classifier, "observables": group, "split_kind": kind, "split": split,
+         "accuracy": best + level - loss + 0.03 * (kind == "layer") + rng.normal(0, 0.01),
+         "chance": 0.2, "n_train": 234, "n_test": 78, "cv_accuracy": 0.8, "parameters": "{}"}
+        for (group, loss), (classifier, best), kind, split in itertools.product(
+            GROUPS.items(), CLASSIFIERS.items(), ("network", "layer"), range(splits)
         )
     ]  # fmt: skip
-    layers = pd.DataFrame(
-        rows, columns=["classifier", "observables", "split_kind", "split", "accuracy"]
-    )
-    return layers, layers.assign(accuracy=(layers["accuracy"] + 0.04).clip(upper=1))
+    layers = pd.DataFrame(rows)
+    networks = layers[layers["split_kind"] == "network"].drop(columns=["cv_accuracy", "parameters"])
+    return layers, networks.assign(accuracy=(networks["accuracy"] + 0.04).clip(upper=1))
 
 
-def make_confusions(rules: tuple[str, ...] = RULES) -> pd.DataFrame:
+def make_confusions() -> pd.DataFrame:
     rng = np.random.default_rng(1)
     rows = [
-        (classifier, group, kind, split, true, predicted,
-         int(rng.integers(60, 70) if true == predicted else rng.integers(0, 6)))
+        {"classifier": classifier, "observables": group, "split_kind": kind, "split": split,
+         "true": true, "predicted": predicted,
+         "count": int(rng.integers(60, 70) if true == predicted else rng.integers(0, 6))}
         for classifier, group, kind, split, true, predicted in itertools.product(
-            CLASSIFIERS, ("all", "weight"), ("network", "layer"), range(3), rules, rules
+            CLASSIFIERS, ("all", "weight"), ("network", "layer"), range(3), RULES, RULES
         )
     ]  # fmt: skip
-    columns = ["classifier", "observables", "split_kind", "split", "true", "predicted", "count"]
-    return pd.DataFrame(rows, columns=columns)
+    return pd.DataFrame(rows)
 
 
-def make_importances(statistics: tuple[str, ...] = tuple(STATISTICS)) -> pd.DataFrame:
+def make_importances() -> pd.DataFrame:
     rng = np.random.default_rng(2)
-    names = [*statistics, *POSITION_FEATURES]
+    names = ["layer_position", *STATISTICS]
+    measures = ["layer_position", *(s.measure for s in STATISTICS.values())]
     frames = []
-    for kind in ("gini", "permutation"):
+    for classifier, kind in (("random_forest", "gini"), ("random_forest", "permutation"),
+                             ("svm", "permutation")):  # fmt: skip
         mean = rng.exponential(1, len(names))
         mean /= mean.sum()
         frames.append(
-            pd.DataFrame({"kind": kind, "split_kind": "network", "statistic": names,
-                          "mean": mean, "sem": 0.1 * mean})
+            pd.DataFrame(
+                {"classifier": classifier, "observables": "all", "split_kind": "network",
+                 "kind": kind, "statistic": names, "measure": measures, "mean": mean,
+                 "sem": 0.1 * mean, "n": 2000}
+            )
         )  # fmt: skip
     return pd.concat(frames, ignore_index=True)
 
 
-def save_identification(folder: Path) -> None:
-    """INTERIM"""
-    out = folder / "identify"
-    out.mkdir()
-    layers, verdicts = make_accuracies()
-    layers.to_csv(out / "accuracy.csv")
-    verdicts.to_csv(out / "network_accuracy.csv")
-    make_confusions().to_csv(out / "confusion.csv")
-    make_importances().to_csv(out / "importances.csv")
+def make_identification(networks: list[xr.Dataset], level: float = 0.0) -> Identification:
+    """Made-up results in the form in which identification gives them."""
+    layers, verdicts = make_accuracies(level)
+    used = [n for n in networks if n.attrs["outcome"] == "trained"]
+    measures = {g: GROUPS if g == "all" else (g,) for g in GROUPS}
+    settings = {
+        "grid": "quick", "seed": 0, "rules": sorted(RULES), "classifiers": list(CLASSIFIERS),
+        "views": dict.fromkeys(CLASSIFIERS, "dynamics"),
+        "statistics": {
+            g: [name for name, s in STATISTICS.items() if s.measure in measures[g]] for g in GROUPS
+        },
+        "networks": {n.attrs["network_id"]: n.attrs["rule"] for n in used},
+        "n_examples": sum(n.sizes["layer"] for n in used),
+        "versions": {"scikit-learn": "1.7.0", "numpy": "2.1.0"},
+    }  # fmt: skip
+    empty = pd.DataFrame(columns=["classifier", "observables", "split_kind", "split", "network",
+                                  "rule", "verdict", "correct", "probability"])  # fmt: skip
+    return Identification(
+        accuracy=layers, network_accuracy=verdicts, verdicts=empty, confusion=make_confusions(),
+        importances=make_importances(), splits=(), settings=settings,
+    )  # fmt: skip

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import sys
 
@@ -13,7 +14,10 @@ from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 
 from goaldriven.report import figures, identified, tables
+from goaldriven.report.names import statistic_label
 from goaldriven.report.style import rule_styles
+
+from .made_up import CLASSIFIERS, GROUPS
 
 RULES = ["sgdm", "adam", "fa", "ia"]
 
@@ -124,63 +128,81 @@ def test_alignment_panels_hold_their_quantity_and_position(networks):
     assert {0, 90} <= references
 
 
-def test_accuracy_bars_are_means_with_standard_errors(accuracies):
-    layers, verdicts = accuracies
-    summary = identified.accuracy_summary(layers, verdicts)
-    figure = figures.accuracy(summary, 0.25)
+def test_accuracy_bars_are_means_with_standard_errors(identification):
+    figure = figures.accuracy(identified.accuracy_table(identification))
+    classifiers, groups = list(CLASSIFIERS), list(GROUPS)
     for axes, kind in zip(figure.axes, ("network", "layer"), strict=True):
-        of_kind = layers[layers["split_kind"] == kind]
-        groups = of_kind.groupby(["observables", "classifier"], sort=False)["accuracy"]
+        layers = identification.accuracy
+        values = [
+            layers[(layers["split_kind"] == kind) & (layers["observables"] == group)
+                   & (layers["classifier"] == classifier)]["accuracy"].to_numpy()
+            for group in groups for classifier in classifiers
+        ]  # fmt: skip
         heights = [bar.get_height() for bar in axes.patches]
-        np.testing.assert_allclose(heights, [g.mean() for _, g in groups_in_bar_order(groups)])
+        np.testing.assert_allclose(heights, [v.mean() for v in values])
         errors = [
-            (segment[:, 1].max() - segment[:, 1].min()) / 2
+            np.ptp(segment[:, 1]) / 2
             for collection in axes.collections for segment in collection.get_segments()
         ]  # fmt: skip
-        expected = [g.std(ddof=1) / np.sqrt(len(g)) for _, g in groups_in_bar_order(groups)]
-        np.testing.assert_allclose(errors, expected, rtol=1e-9)
-        diamonds = [line.get_ydata()[0] for line in axes.get_lines() if line.get_marker() == "D"]
-        means = verdicts[verdicts["split_kind"] == kind].groupby(
-            ["observables", "classifier"], sort=False)["accuracy"].mean()  # fmt: skip
-        np.testing.assert_allclose(sorted(diamonds), sorted(means))
+        np.testing.assert_allclose(errors, [v.std(ddof=1) / np.sqrt(10) for v in values], rtol=1e-9)
+        middles = [bar.get_x() + bar.get_width() / 2 for bar in axes.patches]
+        assert [round(x) for x in middles] == [0, 1, 2, 3] * 4
 
 
-def groups_in_bar_order(groups):
-    """Bars are drawn group of observables by group, and in it classifier by classifier."""
-    order = {"all": 0, "weight": 1, "activation": 2, "activity_change": 3}
-    return sorted(groups, key=lambda item: order[item[0][0]])
+def test_accuracy_diamonds_are_verdicts_on_networks(identification):
+    by_network, by_layer = figures.accuracy(identified.accuracy_table(identification)).axes
+    diamonds = [line.get_ydata()[0] for line in by_network.get_lines() if line.get_marker() == "D"]
+    groups = identification.network_accuracy.groupby(["observables", "classifier"], sort=False)
+    np.testing.assert_allclose(diamonds, groups["accuracy"].mean())
+    assert not [line for line in by_layer.get_lines() if line.get_marker() == "D"]
 
 
-def test_confusion_rows_are_shares_of_the_true_rule(confusions):
-    table = identified.confusion_summary(confusions)
-    figure = figures.confusion(table, RULES)
-    classifiers = list(dict.fromkeys(confusions["classifier"]))
-    assert len(figure.axes) == 2 * len(classifiers)
-    for axes, (kind, classifier) in zip(
-        figure.axes, [(k, c) for k in ("network", "layer") for c in classifiers], strict=True
-    ):
-        chosen = confusions[
-            (confusions["split_kind"] == kind) & (confusions["classifier"] == classifier)
-            & (confusions["observables"] == "all")
+def test_chance_is_the_better_of_two_ways_of_guessing(identification):
+    table = identified.accuracy_table(identification)
+    assert (table["chance"] == 0.25).all()  # one rule in four; always naming one gives 0.2
+    uneven = dataclasses.replace(
+        identification, accuracy=identification.accuracy.assign(chance=0.4)
+    )
+    of_layers = identified.accuracy_table(uneven)
+    assert set(of_layers[of_layers["unit"] == "layer"]["chance"].round(12)) == {0.4}
+    drawn = figures.accuracy(of_layers).axes[0].get_lines()
+    assert any(np.allclose(line.get_ydata(), 0.4) for line in drawn)
+
+
+def test_confusion_rows_are_shares_of_the_true_rule(identification):
+    counts = identification.confusion
+    figure = figures.confusion(identified.confusion_table(counts), RULES)
+    panels = [(kind, name) for kind in ("network", "layer") for name in CLASSIFIERS]
+    for axes, (kind, classifier) in zip(figure.axes, panels, strict=True):
+        chosen = counts[
+            (counts["split_kind"] == kind) & (counts["classifier"] == classifier)
+            & (counts["observables"] == "all")
         ]  # fmt: skip
-        counts = pd.crosstab(chosen["true"], chosen["predicted"], chosen["count"], aggfunc="sum")
-        expected = counts.div(counts.sum(axis=1), axis=0).loc[RULES, RULES].to_numpy()
+        summed = pd.crosstab(chosen["true"], chosen["predicted"], chosen["count"], aggfunc="sum")
+        expected = summed.div(summed.sum(axis=1), axis=0).loc[RULES, RULES].to_numpy()
         np.testing.assert_allclose(axes.images[0].get_array(), expected, rtol=1e-12)
         np.testing.assert_allclose(axes.images[0].get_array().sum(axis=1), 1)
 
 
-def test_importances_are_sorted_and_share_their_rows(importance_table):
-    summary = identified.importance_summary(importance_table)
-    left, right = figures.importances(summary).axes
-    labels = [t.get_text() for t in left.get_yticklabels()]
-    gini = summary[summary["kind"] == "gini"].set_index("statistic")["mean"]
-    widths = {round(b.get_y() + b.get_height() / 2): b.get_width() for b in left.patches}
-    np.testing.assert_allclose([widths[i] for i in range(len(labels))],
-                               np.sort(gini.to_numpy())[::-1])  # fmt: skip
-    permutation = summary[summary["kind"] == "permutation"].set_index("statistic")["mean"]
-    others = {round(b.get_y() + b.get_height() / 2): b.get_width() for b in right.patches}
+def test_importances_are_sorted_and_share_their_rows(identification):
+    given = identification.importances
+    left, right = figures.importances(identified.importance_table(given)).axes
+    forest = given[given["classifier"] == "random_forest"]
+    gini = forest[forest["kind"] == "gini"].set_index("statistic")["mean"]
+    permuted = forest[forest["kind"] == "permutation"].set_index("statistic")["mean"]
     order = gini.sort_values(ascending=False).index
-    np.testing.assert_allclose([others[i] for i in range(len(labels))], permutation[order])
+    labels = [t.get_text() for t in left.get_yticklabels()]
+    assert labels == [statistic_label(name) for name in order]
+    for axes, expected in ((left, gini), (right, permuted)):
+        widths = {round(b.get_y() + b.get_height() / 2): b.get_width() for b in axes.patches}
+        np.testing.assert_allclose([widths[i] for i in range(len(order))], expected[order])
+
+
+def test_importances_are_of_a_forest_whichever_there_is(identification):
+    renamed = identification.importances.replace({"classifier": {"random_forest": "extra_trees"}})
+    assert set(identified.importance_table(renamed)["classifier"]) == {"extra_trees"}
+    linear = renamed[renamed["classifier"] == "svm"]
+    assert identified.importance_table(linear).empty
 
 
 @pytest.mark.parametrize("n", [1, 2, 4, 7, 8, 20, 28])
@@ -204,15 +226,15 @@ def test_figures_leave_matplotlibs_settings_and_pyplot_alone(networks):
     assert pyplot is None or not pyplot.get_fignums()
 
 
-def test_labels_do_not_overlap_in_any_figure(networks, accuracies, confusions):
+def test_labels_do_not_overlap_in_any_figure(networks, identification):
     single = tables.trajectories(networks, ["weight_raw_norm", "activation_abs_mean"])
     drawn = {
         "performance": figures.task_performance(tables.final_performance(networks), RULES),
         "curves": figures.learning_curves(tables.learning_curves(networks), RULES),
         "trajectories": figures.trajectories(tables.median_trajectories(single), single, RULES),
         "alignment": figures.alignment(tables.alignment(networks), RULES),
-        "accuracy": figures.accuracy(identified.accuracy_summary(*accuracies), 0.25),
-        "confusion": figures.confusion(identified.confusion_summary(confusions), RULES),
+        "accuracy": figures.accuracy(identified.accuracy_table(identification)),
+        "confusion": figures.confusion(identified.confusion_table(identification.confusion), RULES),
     }
     for name, figure in drawn.items():
         figure.canvas.draw()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import re
 import xml.etree.ElementTree as ElementTree
@@ -9,16 +10,17 @@ import xml.etree.ElementTree as ElementTree
 import numpy as np
 import pandas as pd
 import pytest
-from html_pages import csv_of, read_page
-from made_up import (
-    make_accuracies,
-    make_study,
-    write_study,
-)
 
 from goaldriven.errors import StudyError
 from goaldriven.report import identified, tables, write_report
+from goaldriven.report.blocks import Paragraph, Plate
+from goaldriven.report.sections.answer import answer
+from goaldriven.report.sections.identification import identification
+from goaldriven.report.study import read_study
 from goaldriven.trajectories import load_networks
+
+from .html_pages import csv_of, read_page
+from .made_up import make_accuracies, make_identification, make_study, write_study
 
 SECTIONS = [
     "overview", "performance", "trajectories", "accuracy", "confusions", "importances",
@@ -94,14 +96,16 @@ def expected_tables(networks):
         "activation_abs_mean", "activation_raw_median", "activity_change_raw",
         "activity_change_abs", "activity_change_sq",
     ]  # fmt: skip
-    layers, verdicts = make_accuracies()
+    made_up = make_identification(networks)
     return {
         "networks.csv": tables.network_table(networks),
         "final_performance.csv": tables.final_performance(networks),
         "learning_curves.csv": tables.learning_curves(networks),
         "median_trajectories.csv": tables.median_trajectories(tables.trajectories(networks, shown)),
         "alignment.csv": tables.alignment(networks),
-        "accuracy.csv": identified.accuracy_summary(layers, verdicts),
+        "accuracy.csv": identified.accuracy_table(made_up),
+        "confusion.csv": identified.confusion_table(made_up.confusion),
+        "importances.csv": identified.importance_table(made_up.importances),
     }
 
 
@@ -166,6 +170,47 @@ def test_the_answer_is_two_sentences_with_the_numbers(page):
     assert mean_and_sem(layers, "layer") in second
     assert mean_and_sem(verdicts, "network") in second
     assert answer.count(". ") == 1
+
+
+def test_an_answer_at_chance_says_so(plain):
+    """Every accuracy 0.68 lower: the best is then at chance."""
+    data = read_study(plain.parent)
+    low = identified.results_of(make_identification(data.networks, level=-0.68))
+    high = identified.results_of(make_identification(data.networks))
+    assert "chance among 4 rules is 25%. This is no better than chance." in answer(data, low)
+    assert "no better than chance" not in answer(data, high)
+
+
+def test_results_of_other_networks_are_called_outdated(plain):
+    data = read_study(plain.parent)
+    old = identified.results_of(make_identification(data.networks[:5]))
+    notice = identification(data, old)[0].blocks[0]
+    assert notice.kind == "notice"
+    assert "of 5 networks, the study has 8 trained networks (3 not among them)" in notice.text
+    current = identified.results_of(make_identification(data.networks))
+    assert isinstance(identification(data, current)[0].blocks[0], Plate)
+
+
+def test_results_without_the_usual_parts_are_shown_as_far_as_they_go(plain):
+    """Only splits by layer, only weights, no forest, one split."""
+    data = read_study(plain.parent)
+    whole = make_identification(data.networks)
+
+    def some(table):
+        kept = (table["split_kind"] == "layer") & (table["observables"] == "weight")
+        kept &= table["classifier"] == "svm"
+        return table[kept & (table["split"] == 0)] if "split" in table else table[kept]
+
+    part = dataclasses.replace(
+        whole, accuracy=some(whole.accuracy), network_accuracy=some(whole.network_accuracy),
+        confusion=some(whole.confusion), importances=some(whole.importances),
+    )  # fmt: skip
+    results = identified.results_of(part)
+    sections = identification(data, results)
+    assert [type(s.blocks[0]) for s in sections] == [Plate, Plate, Paragraph]
+    text = answer(data, results)
+    assert text.startswith("From the trajectories of 21 statistics (weight) of one layer, linear")
+    assert "±" not in text
 
 
 def test_diverged_and_failed_networks_are_named_and_escaped(folder, page):
@@ -243,7 +288,7 @@ def test_several_tasks_and_many_rules(tmp_path):
     rules = [{"name": f"rule{i}", "like": "fa"} for i in range(9)]
     study = make_study(
         tasks=["digits", "spoken_digits"], architectures=["knet4"], rules=rules,
-        batch_sizes=[64], model_seeds=[0],
+        batch_sizes=[64], model_seeds=[0], epochs=6,
     )  # fmt: skip
     write_study(tmp_path, study)
     page = read_page(write_report(tmp_path))
@@ -256,20 +301,17 @@ def test_the_page_stays_small(folder, page):
     assert (folder / "report.html").stat().st_size < 5e6
 
 
-def test_a_page_that_cannot_be_written_leaves_the_old_one(tmp_path, monkeypatch):
-    study = make_study(architectures=["knet4"], rules=["sgdm"], model_seeds=[0])
-    write_study(tmp_path, study)
-    path = write_report(tmp_path)
-    before = path.read_bytes()
+def test_a_page_that_cannot_be_written_leaves_the_old_one(plain, monkeypatch):
+    before = plain.read_bytes()
 
     def full(*args):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(os, "replace", full)
     with pytest.raises(StudyError, match=r"^cannot write .*report.html: No space left"):
-        write_report(tmp_path)
-    assert path.read_bytes() == before
-    assert not list(tmp_path.glob(".report*"))
+        write_report(plain.parent)
+    assert plain.read_bytes() == before
+    assert not list(plain.parent.glob(".report*"))
 
 
 def test_folders_that_are_no_studies_are_refused(tmp_path):

@@ -57,9 +57,12 @@ LAYERS: dict[str, Case] = {
 @pytest.fixture(autouse=True)
 def _quiet_and_repeatable():
     torch.manual_seed(0)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # the tensors are too small for more to help
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Using padding='same'")
         yield
+    torch.set_num_threads(threads)
 
 
 @pytest.fixture(params=LAYERS.values(), ids=LAYERS)

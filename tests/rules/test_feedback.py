@@ -6,13 +6,14 @@ import pickle
 import pytest
 import torch
 import torch.autograd.forward_ad as forward_ad
-from slow_alignment import adjoint
 from torch import nn
 from torch.nn import functional
 
 from goaldriven import rules
 from goaldriven.rules import feedback
 from goaldriven.rules.feedback import Switch, attach_layer, backward_weight_of
+
+from .slow_alignment import adjoint
 
 
 def attached(layer, backward_weight=None, switch=None):
@@ -252,3 +253,18 @@ def test_forward_mode_is_pytorchs_own_without_grad_and_refused_with():
         torch.testing.assert_close(derivative, functional.linear(tangent, layer.weight))
         with pytest.raises(NotImplementedError):
             layer(dual)
+
+
+def test_gradients_can_be_differentiated_again():
+    """Of a gradient penalty: B is a constant, so ∂‖dy B‖²/∂W comes through dy alone."""
+    first, second = nn.Linear(4, 3, bias=False).double(), nn.Linear(3, 1, bias=False).double()
+    backward_weight = torch.randn(3, 4).double()
+    attached(first, backward_weight)
+    x = torch.randn(5, 4).double().requires_grad_()
+    hidden = first(x)
+    (dx,) = torch.autograd.grad(second(hidden.square()).sum(), x, create_graph=True)
+    (ours,) = torch.autograd.grad(dx.square().sum(), first.weight)
+    weight = first.weight.detach().clone().requires_grad_()
+    error = 2 * (x.detach() @ weight.T) * second.weight.detach()
+    (expected,) = torch.autograd.grad((error @ backward_weight).square().sum(), weight)
+    torch.testing.assert_close(ours, expected, rtol=1e-12, atol=1e-12)

@@ -1,10 +1,11 @@
 import pytest
 import torch
-from slow_alignment import apply
 from torch import nn
 
 from goaldriven.rules import linear_maps
 from goaldriven.rules.linear_maps import Convolution, Dense, per_sample, rows, weighted_sum
+
+from .slow_alignment import apply
 
 
 def map_of(layer):

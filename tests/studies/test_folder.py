@@ -41,7 +41,7 @@ def test_a_folder_with_other_files_is_refused(tiny_study, tmp_path):
 
 def test_leftovers_of_killed_writers_are_cleared(tiny_study, tmp_path):
     folder = StudyFolder.create(tmp_path / "out", tiny_study)
-    leftover = folder.path / "networks" / ".abc.nc.123.tmp"
+    leftover = folder.path / "networks" / ".abc.nc.123.partial"
     leftover.write_text("half")
     StudyFolder.create(tmp_path / "out", tiny_study)
     assert not leftover.exists()

@@ -12,11 +12,11 @@ import time
 import numpy as np
 import pytest
 import xarray as xr
-from goaldriven.trajectories import read
 
 from goaldriven.errors import StudyError
 from goaldriven.specs import Study
 from goaldriven.studies import StudyFolder, run_study
+from goaldriven.trajectories import read
 
 TIMES = ("seconds", "recording_seconds")
 
@@ -197,5 +197,5 @@ def test_interrupt_keeps_what_is_finished_and_says_how_to_go_on(tmp_path):
     assert 2 <= len(finished) < 200
     for path in finished:
         read(path)
-    assert not list(out.rglob("*.tmp"))
+    assert not list(out.rglob(".*.partial"))
     assert not list(out.glob("running/*"))

@@ -4,14 +4,93 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pandas as pd
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+from rich.table import Table
+
+from goaldriven.identify import Identification
+from goaldriven.studies.folder import StudyFolder
+from goaldriven.studies.runner import usable_cores
+
+RESULTS = "identify"
+"""Where in a study's folder the results lie."""
+
 
 def identify(
     path: Path, grid: str, statistics: str, splits: int, seed: int, jobs: int | None
 ) -> None:
     """Fit and test the classifiers on a study's trajectories."""
-    raise NotImplementedError
+    from goaldriven.identify import identify as run
+    from goaldriven.trajectories import load_examples
+
+    folder = StudyFolder.open(path)
+    examples = load_examples(folder.path)
+    console = Console(stderr=True)
+    with _bar(console) as bar:
+        task = bar.add_task("identifying", total=None)
+        results = run(
+            examples,
+            grid=grid,
+            statistics=statistics,
+            n_splits=splits,
+            seed=seed,
+            jobs=jobs or usable_cores(),
+            progress=lambda done, total, what: bar.update(task, completed=done, total=total),
+        )
+    results.save(folder.path / RESULTS)
+    _print(results, Console())
+    console.print(f"tables and classifiers → {folder.path / RESULTS}", highlight=False)
+
+
+def _bar(console: Console) -> Progress:
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(),
+        console=console,
+    )
+
+
+def _print(results: Identification, console: Console) -> None:
+    """Accuracies (mean ± s.e.m. over splits): one row per classifier and unit, columns by kind."""
+    summary = results.summary()
+    for (unit, kind), rows in summary.groupby(["unit", "split_kind"], sort=False):
+        what = "rules named layer by layer" if unit == "layer" else "verdicts on whole networks"
+        chance = rows["chance"].mean()
+        table = Table(title=f"{what}, splits by {kind} (chance {chance:.2f})", title_justify="left",
+                      box=None, pad_edge=False)  # fmt: skip
+        observables = list(dict.fromkeys(rows["observables"]))
+        table.add_column("classifier")
+        for name in observables:
+            table.add_column(name.replace("_", " "), justify="right")
+        for classifier, group in rows.groupby("classifier", sort=False):
+            cells = group.set_index("observables")
+            table.add_row(
+                str(classifier).replace("_", " "), *(_cell(cells.loc[o]) for o in observables)
+            )
+        console.print(table)
+        console.print()
+
+
+def _cell(row: pd.Series) -> str:
+    sem = "" if pd.isna(row["sem"]) else f" ± {row['sem']:.3f}"
+    return f"{row['mean']:.3f}{sem}"
 
 
 def report(path: Path) -> None:
     """Write the study's report page."""
-    raise NotImplementedError
+    from goaldriven.report import write_report
+
+    folder = StudyFolder.open(path)
+    print(write_report(folder.path).resolve())

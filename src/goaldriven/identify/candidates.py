@@ -8,13 +8,13 @@ from typing import Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.ensemble import ExtraTreesClassifier, RandomForestClassifier
+from sklearn.ensemble import RandomForestClassifier
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import Pipeline
 from sklearn.svm import LinearSVC
 
 from goaldriven.identify.conv1d import Conv1D
-from goaldriven.identify.features import Layout
+from goaldriven.identify.features import N_POSITIONS, Layout
 from goaldriven.identify.scaling import FirstAxes, PrincipalAxes, Ranks, ZScore
 
 Scaling = Literal["none", "zscore", "ranks"]
@@ -44,8 +44,7 @@ def _scaler(scaling: Scaling) -> list[tuple[str, object]]:
 
 @dataclass(frozen=True)
 class Forest:
-    """Decision trees: a random forest, or extremely randomised trees (random thresholds, no
-    bootstrap).
+    """A random forest.
 
     Attributes
     ----------
@@ -55,12 +54,12 @@ class Forest:
 
     n_estimators: int
     max_features: str | None
-    extra: bool = False
     trial_estimators: int | None = None
 
     def pipeline(self, layout: Layout, seed: int) -> Pipeline:
-        kind = ExtraTreesClassifier if self.extra else RandomForestClassifier
-        forest = kind(self.n_estimators, max_features=self.max_features, random_state=seed)
+        forest = RandomForestClassifier(
+            self.n_estimators, max_features=self.max_features, random_state=seed
+        )
         return Pipeline([("classify", forest)])
 
     def trial(self) -> Forest:
@@ -75,18 +74,20 @@ class Linear:
     ----------
     C : inverse of the penalty's weight.
     n_components : principal components kept of the trajectories; None for no PCA.
+    tolerance : at which the solver stops; scikit-learn's default is 1e-4.
     """
 
     kind: Literal["svm", "logistic"]
     C: float
     n_components: int | None = None
     scaling: Scaling = "zscore"
+    tolerance: float = 1e-4
 
     def pipeline(self, layout: Layout, seed: int) -> Pipeline:
         if self.kind == "svm":
-            head = LinearSVC(C=self.C, random_state=seed)
+            head = LinearSVC(C=self.C, tol=self.tolerance, random_state=seed)
         else:
-            head = LogisticRegression(C=self.C, max_iter=1000)
+            head = LogisticRegression(C=self.C, tol=self.tolerance, max_iter=1000)
         axes = [("axes", PrincipalAxes()), ("keep", FirstAxes(self.n_components))]
         return Pipeline([*_scaler(self.scaling), *axes, ("classify", head)])
 
@@ -96,7 +97,10 @@ class Linear:
 
 @dataclass(frozen=True)
 class Convolution:
-    """The Conv1D MLP; see `goaldriven.identify.conv1d.Conv1D`."""
+    """The Conv1D MLP; see `goaldriven.identify.conv1d.Conv1D`.
+
+    ``trial_epochs`` is for while candidates are compared; None for ``epochs``.
+    """
 
     kernel_share: float
     stride: int
@@ -107,15 +111,16 @@ class Convolution:
     weight_decay: float
     epochs: int = 400
     scaling: Scaling = "zscore"
+    trial_epochs: int | None = None
 
     def pipeline(self, layout: Layout, seed: int) -> Pipeline:
         settings = asdict(self)
-        del settings["scaling"]
+        del settings["scaling"], settings["trial_epochs"]
         network = Conv1D(len(layout.epochs), seed=seed, **settings)
         return Pipeline([*_scaler(self.scaling), ("classify", network)])
 
     def trial(self) -> Convolution:
-        return self
+        return replace(self, epochs=self.trial_epochs or self.epochs)
 
 
 def without_axes(pipeline: Pipeline) -> Pipeline:
@@ -128,7 +133,7 @@ def without_axes(pipeline: Pipeline) -> Pipeline:
         return pipeline
     axes, keep = pipeline.named_steps["axes"], pipeline.named_steps["keep"]
     head = pipeline.named_steps["classify"]
-    position, weights = head.coef_[:, :-keep.n_kept_], head.coef_[:, -keep.n_kept_ :]
+    position, weights = head.coef_[:, :N_POSITIONS], head.coef_[:, N_POSITIONS:]
     continuous = weights @ axes.axes_[: keep.n_kept_]
     head.coef_ = np.hstack([position, continuous])
     head.intercept_ = head.intercept_ - continuous @ axes.mean_

@@ -150,9 +150,7 @@ def _train(
     return tuple(parameter.detach().numpy() for parameter in parameters)
 
 
-def _batches(
-    n: int, size: int, generator: torch.Generator
-) -> list[torch.Tensor] | list[slice]:
+def _batches(n: int, size: int, generator: torch.Generator) -> list[torch.Tensor] | list[slice]:
     """Whole batches of a random order, the rest left out; all at once where they fit in one."""
     import torch
 
@@ -163,7 +161,7 @@ def _batches(
 
 
 def _glorot(n_out: int, n_in: int, kernel_size: int, generator: torch.Generator) -> torch.Tensor:
-    """Uniform in ±√(6/(fan in + fan out)); the fan out of a convolution counts its kernel's taps."""
+    """Uniform in ±√(6/(fan in + fan out)); a convolution's fans count the taps of its kernel."""
     import torch
 
     bound = math.sqrt(6 / (n_in + n_out * kernel_size))

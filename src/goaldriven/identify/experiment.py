@@ -2,34 +2,21 @@
 
 from __future__ import annotations
 
-import os
-import warnings
-import zlib
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+import importlib.metadata
+import platform
+from collections.abc import Collection, Sequence
+from typing import Any
 
 import numpy as np
 import xarray as xr
-from joblib import Parallel, delayed, parallel_config
-from numpy.typing import NDArray
-from sklearn.exceptions import ConvergenceWarning
-from sklearn.pipeline import Pipeline
-from threadpoolctl import threadpool_limits
 
 from goaldriven.errors import IdentificationError, unknown
-from goaldriven.identify.candidates import describe, probabilities
-from goaldriven.identify.classifiers import (
-    CLASSIFIERS,
-    DEFAULT_CLASSIFIERS,
-    GRIDS,
-    grid_of,
-)
-from goaldriven.identify.features import Layout, features, layout_of
-from goaldriven.identify.importance import gini_importances, permutation_importances
-from goaldriven.identify.results import Fitted, Identification
-from goaldriven.identify.selection import Folds, choose
+from goaldriven.identify.classifiers import CLASSIFIERS, GRIDS
+from goaldriven.identify.features import VIEWS
+from goaldriven.identify.jobs import Plan, Progress, run
+from goaldriven.identify.results import Identification
 from goaldriven.identify.splits import SPLITTERS, Split
-from goaldriven.identify.tables import Outcome, tabulate
+from goaldriven.identify.tables import tabulate
 from goaldriven.specs import PUBLISHED_STATISTICS, STATISTICS
 from goaldriven.trajectories import admissible, trained
 
@@ -40,45 +27,12 @@ OBSERVABLES: dict[str, tuple[str, ...]] = {
     "activity_change": ("activity_change",),
 }
 
-Progress = Callable[[int, int, str], None]
-
-
-@dataclass(frozen=True)
-class Plan:
-    """A checked request: what `identify` was asked for, with names resolved."""
-
-    grid: str
-    classifiers: tuple[str, ...]
-    statistics: dict[str, tuple[str, ...]]  # of each group of observables
-    splits: dict[str, tuple[Split, ...]]  # of each kind
-    views: str | None
-    permutations: int
-    seed: int
-
-
-@dataclass(frozen=True)
-class Job:
-    """One split and one group of observables, for every classifier."""
-
-    observables: str
-    split: Split
-    number: int
-
-    @property
-    def label(self) -> str:
-        return f"{self.observables}, split {self.number + 1} by {self.split.kind}"
-
-    def seed(self, seed: int, *names: str) -> int:
-        """A seed of its own for each job, whatever other jobs there are."""
-        keys = [zlib.crc32(n.encode()) for n in (self.observables, self.split.kind, *names)]
-        return int(np.random.SeedSequence([seed, self.number, *keys]).generate_state(1)[0] >> 1)
-
 
 def identify(
     examples: xr.Dataset,
     *,
     grid: str = "quick",
-    classifiers: Sequence[str] = DEFAULT_CLASSIFIERS,
+    classifiers: Sequence[str] = tuple(CLASSIFIERS),
     observables: Sequence[str] = tuple(OBSERVABLES),
     splits: Sequence[str] = tuple(SPLITTERS),
     n_splits: int = 10,
@@ -93,14 +47,14 @@ def identify(
     """Train classifiers to tell the learning rule of a layer from its trajectories, and test them.
 
     For each kind of split, each split and each group of observables, every classifier's settings
-    are chosen by five-fold stratified cross-validation inside the training part (grouped by network
-    where the split is), refitted on the whole training part and tested once. Scaling and PCA are
-    fitted inside each training part. Diverged networks are left out and named in the settings.
+    are chosen by five-fold stratified cross-validation inside the training part (by network where
+    the split is), refitted on the whole training part and tested once. Scaling and PCA are fitted
+    inside each training part. Diverged networks are left out, and named in the settings.
 
     Parameters
     ----------
     examples : see `goaldriven.trajectories.load_examples`.
-    grid : ``"quick"`` (seconds) or ``"paper"`` (the published grids; hours).
+    grid : ``"quick"`` (seconds) or ``"paper"`` (the published grids and features; hours).
     classifiers : keys of `CLASSIFIERS`.
     observables : of ``"all"``, ``"weight"``, ``"activation"``, ``"activity_change"``.
     splits : ``"network"`` (all layers of a network on one side) and ``"layer"`` (as published).
@@ -108,11 +62,12 @@ def identify(
     statistics : ``"admissible"`` (finite for every trained network), ``"published"`` (the 24), or
         names.
     views : what is made of a trajectory, ``"published"`` (its values) or ``"dynamics"`` (also its
-        changes); None for the grid's own. See `features`.
-    permutations : repeats of the permutation importances; 0 for none.
-    keep : numbers of the splits (of each kind) whose fitted classifiers are kept.
+        changes), see `features`; None for the grid's own.
+    permutations : repeats of the permutation importances in each split, for the widest group of
+        observables (``"all"``); 0 for none.
+    keep : the splits, by number from 0, whose fitted classifiers are kept.
     seed : of splits, folds and classifiers.
-    jobs : processes, each on one thread. The results do not depend on it.
+    jobs : processes, one thread each. The results do not depend on it.
     progress : called with (done, total, what was done).
 
     Raises
@@ -120,16 +75,19 @@ def identify(
     IdentificationError : an unknown name, or too few rules or networks.
     DataError : every network diverged.
 
-    Source: Nayebi, Srivastava et al. 2020; thesis section 6.3.9. Splits by network, quick grids,
-    logistic regression, dynamics and ranks are ours.
+    Source: Nayebi, Srivastava et al. 2020; thesis section 6.3.9. Splits by network, the quick
+    grids, logistic regression, dynamics and ranks are not in the paper.
     """
-    _check_numbers(n_splits=(n_splits, 1), permutations=(permutations, 0), seed=(seed, 0),
-                   jobs=(jobs, 1))  # fmt: skip
+    for name, value, least in (("n_splits", n_splits, 1), ("permutations", permutations, 0),
+                               ("seed", seed, 0), ("jobs", jobs, 1)):  # fmt: skip
+        _check_integer(name, value, least)
     _check_names("classifiers", classifiers, CLASSIFIERS)
     _check_names("observables", observables, OBSERVABLES)
     _check_names("splits", splits, SPLITTERS)
-    if grid not in GRIDS:
-        raise IdentificationError(unknown("grid", grid, GRIDS))
+    _check_choice("grid", grid, GRIDS)
+    if views is not None:
+        _check_choice("views", views, VIEWS)
+    _check_examples(examples)
     used = trained(examples)
     plan = Plan(
         grid=grid,
@@ -138,24 +96,45 @@ def identify(
         splits=_make_splits(used, splits, n_splits, seed),
         views=views,
         permutations=permutations,
+        keep=tuple(keep),
         seed=seed,
     )
-    outcomes = list(_run(plan, used, keep, jobs, progress))
-    return tabulate(outcomes, examples, used, plan.splits, _settings(plan, keep))
+    outcomes = list(run(plan, used, jobs, progress))
+    return tabulate(outcomes, used, plan, _settings(plan, examples, used))
 
 
-def _check_numbers(**given: tuple[int, int]) -> None:
-    for name, (value, least) in given.items():
-        if isinstance(value, bool) or not isinstance(value, int) or value < least:
-            raise IdentificationError(f"{name} must be an integer of at least {least}, got {value!r}")
+def _check_examples(examples: object) -> None:
+    if not isinstance(examples, xr.Dataset):
+        raise IdentificationError(
+            "examples must be an xarray.Dataset as from load_examples, "
+            f"got {type(examples).__name__}"
+        )
+    for name in ("network", "layer", "position", "rule", "outcome"):
+        if name not in examples.coords or examples[name].dims != ("example",):
+            raise IdentificationError(f"examples must have a coordinate '{name}' (example)")
+    if "value" not in examples or set(examples["value"].dims) != {"example", "epoch", "statistic"}:
+        raise IdentificationError(
+            "examples must have a variable 'value' (example, epoch, statistic)"
+        )
 
 
-def _check_names(field: str, given: Sequence[str], known: Sequence[str] | dict[str, object]) -> None:
+def _check_integer(name: str, value: object, least: int) -> None:
+    if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < least:
+        raise IdentificationError(f"{name} must be an integer of at least {least}, got {value!r}")
+
+
+def _check_choice(field: str, given: object, known: Collection[str]) -> None:
+    if given not in known:
+        raise IdentificationError(unknown(field, given, known))
+
+
+def _check_names(field: str, given: Sequence[str], known: Collection[str]) -> None:
     if isinstance(given, str) or not given:
         raise IdentificationError(f"{field} must be a list with at least one name, got {given!r}")
     for name in given:
-        if name not in known:
-            raise IdentificationError(unknown(f"{field}: each", name, known))
+        _check_choice(f"{field}: each", name, known)
+    if len(set(given)) != len(given):
+        raise IdentificationError(f"{field} must not repeat a name, got {list(given)!r}")
 
 
 def _statistics_of(
@@ -168,7 +147,7 @@ def _statistics_of(
         chosen = PUBLISHED_STATISTICS
     elif isinstance(statistics, str):
         allowed = ("admissible", "published")
-        raise IdentificationError(unknown("statistics (or a list of names)", statistics, allowed))
+        raise IdentificationError(unknown("statistics, if not a list,", statistics, allowed))
     else:
         chosen = tuple(statistics)
         _check_names("statistics", chosen, STATISTICS)
@@ -179,8 +158,8 @@ def _statistics_of(
     for name, members in groups.items():
         if not members:
             raise IdentificationError(
-                f"observables: {name} must have at least one statistic among those used "
-                f"({len(chosen)} {statistics if isinstance(statistics, str) else 'given'}), got none"
+                f"observables: '{name}' must have a statistic among the {len(chosen)} used, "
+                "got none"
             )
     return groups
 
@@ -188,7 +167,7 @@ def _statistics_of(
 def _make_splits(
     used: xr.Dataset, kinds: Sequence[str], n_splits: int, seed: int
 ) -> dict[str, tuple[Split, ...]]:
-    rules = np.unique(used["rule"].values)
+    rules = sorted(set(used["rule"].values.tolist()))
     if len(rules) < 2:
         raise IdentificationError(
             f"examples must come from at least 2 learning rules, got {', '.join(rules) or 'none'}"
@@ -196,69 +175,40 @@ def _make_splits(
     return {kind: SPLITTERS[kind](used, n_splits, seed) for kind in kinds}
 
 
-def _run(
-    plan: Plan, used: xr.Dataset, keep: Sequence[int], jobs: int, progress: Progress | None
-) -> Iterator[Outcome]:
-    """All outcomes, in a fixed order; at most ``jobs`` processes, one thread each."""
-    work = [
-        Job(name, split, number)
-        for name in plan.statistics
-        for splits in plan.splits.values()
-        for number, split in enumerate(splits)
-    ]
-    matrices = _matrices(plan, used)
-    arguments = [
-        (plan, job, matrices[job.observables], used["rule"].values, job.number in keep)
-        for job in work
-    ]
-    results: Iterator[list[Outcome]]
-    if jobs == 1:
-        results = (_run_job(*one) for one in arguments)
-    else:
-        results = _in_parallel(arguments, min(jobs, len(work)))
-    for done, (job, outcomes) in enumerate(zip(work, results, strict=True), start=1):
-        if progress is not None:
-            progress(done, len(work), job.label)
-        yield from outcomes
-
-
-def _in_parallel(arguments: list[tuple[object, ...]], jobs: int) -> Iterator[list[Outcome]]:
-    with parallel_config("loky", n_jobs=jobs, inner_max_num_threads=1):
-        parallel = Parallel(return_as="generator", pre_dispatch=2 * jobs)
-        yield from parallel(delayed(_run_job)(*one) for one in arguments)
-
-
-_Matrices = dict[str, tuple[Layout, NDArray[np.float64]]]
-
-
-def _matrices(plan: Plan, used: xr.Dataset) -> dict[str, _Matrices]:
-    """For each group of observables and each views that a classifier needs, the features."""
-    needed = {plan.views or grid_of(c, plan.grid).views for c in plan.classifiers}
+def _settings(plan: Plan, examples: xr.Dataset, used: xr.Dataset) -> dict[str, Any]:
+    """What was asked for and what was used, as plain JSON."""
+    networks = _rules_of_networks(used)
     return {
-        name: {v: (layout_of(used, members, v), features(used, members, v)) for v in needed}
-        for name, members in plan.statistics.items()
+        "grid": plan.grid,
+        "classifiers": list(plan.classifiers),
+        "views": {name: plan.views_of(name) for name in plan.classifiers},
+        "statistics": {name: list(members) for name, members in plan.statistics.items()},
+        "permutations": plan.permutations,
+        "seed": plan.seed,
+        "rules": sorted(set(networks.values())),
+        "epochs": [int(e) for e in used["epoch"].values],
+        "examples": {name: used[name].values.tolist() for name in ("network", "layer")},
+        "networks": networks,
+        "diverged": {
+            network: rule
+            for network, rule in _rules_of_networks(examples).items()
+            if network not in networks
+        },
+        "versions": _versions(),
     }
 
 
-def _run_job(
-    plan: Plan, job: Job, matrices: _Matrices, rules: NDArray[np.str_], keep: bool
-) -> list[Outcome]:
-    """Choose, fit and test every classifier on one split."""
-    seed = job.seed(plan.seed)
-    train = job.split.train
-    groups = None if job.split.kind == "layer" else job.split.groups[train]
-    folds = {v: Folds(x[train], rules[train], groups, seed) for v, (_, x) in matrices.items()}
-    outcomes = []
-    with threadpool_limits(1), warnings.catch_warnings():
-        # The largest C of the published grid never converge; they lose where that matters.
-        warnings.simplefilter("ignore", ConvergenceWarning)
-        for name in plan.classifiers:
-            grid = grid_of(name, plan.grid)
-            views = plan.views or grid.views
-            layout, x = matrices[views]
-            choice = choose(grid.candidates, folds[views], layout)
-            outcomes.append(
-                _test(plan, job, name, layout, x, rules, choice.pipeline, choice.accuracy,
-                      describe(choice.candidate), keep)
-            )  # fmt: skip
-    return outcomes
+def _rules_of_networks(examples: xr.Dataset) -> dict[str, str]:
+    names = examples["network"].values.tolist()
+    return dict(zip(names, examples["rule"].values.tolist(), strict=True))
+
+
+def _versions() -> dict[str, str]:
+    packages = ("goaldriven", "numpy", "scipy", "scikit-learn", "torch", "xarray")
+    versions = {"python": platform.python_version()}
+    for package in packages:
+        try:
+            versions[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return versions

@@ -90,9 +90,7 @@ class Layout:
         )
 
 
-def layout_of(
-    examples: xr.Dataset, statistics: Sequence[str], views: str = "published"
-) -> Layout:
+def layout_of(examples: xr.Dataset, statistics: Sequence[str], views: str = "published") -> Layout:
     """The layout of ``features(examples, statistics, views)``.
 
     Raises

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.pipeline import Pipeline
@@ -39,10 +41,13 @@ def permutation_importances(
     same permutation of the test examples ``x``. Statistics that say the same stand in for one
     another, and then each alone shows little importance.
     """
-    accuracy = np.mean(pipeline.predict(x) == y)
+    # Scaling is feature by feature: exchanging before or after it is the same, and after is quick.
+    x = pipeline[:-1].transform(x) if len(pipeline) > 1 else x
+    head = pipeline.steps[-1][1]
+    accuracy = np.mean(head.predict(x) == y)
     lost = np.empty((repeats, len(layout.groups)))
     bounds = np.flatnonzero(np.diff(layout.group_of_feature, prepend=-1, append=-1))
-    groups = [slice(a, b) for a, b in zip(bounds[:-1], bounds[1:], strict=True)]
+    groups = [slice(a, b) for a, b in itertools.pairwise(bounds)]
     per_call = max(1, _ROWS_PER_CALL // len(x))
     for repeat in range(repeats):
         for start in range(0, len(groups), per_call):
@@ -50,7 +55,7 @@ def permutation_importances(
             copies = np.repeat(x[None], len(some), axis=0)
             for copy, columns in zip(copies, some, strict=True):
                 copy[:, columns] = x[rng.permutation(len(x)), columns]
-            predicted = pipeline.predict(copies.reshape(-1, x.shape[1])).reshape(len(some), -1)
+            predicted = head.predict(copies.reshape(-1, x.shape[1])).reshape(len(some), -1)
             lost[repeat, start : start + per_call] = accuracy - (predicted == y).mean(axis=1)
     return lost
 

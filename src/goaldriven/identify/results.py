@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -76,9 +76,9 @@ class Identification:
     Attributes
     ----------
     accuracy : one row per classifier, observables, split_kind and split: test ``accuracy`` on
-        layers, ``chance`` (that of always naming the training part's commonest rule), ``n_train``
-        and ``n_test`` examples, ``cv_accuracy`` of the chosen settings (NaN if there was no
-        choice), ``parameters`` (JSON).
+        layers, ``chance`` (of naming rules at random, as often as the training part has them),
+        ``n_train`` and ``n_test`` examples, ``cv_accuracy`` of the chosen settings (NaN if there
+        was no choice), ``parameters`` (JSON).
     network_accuracy : the same for verdicts on whole networks, under splits that keep networks
         whole: ``accuracy``, ``chance``, ``n_test`` networks.
     verdicts : one row per tested network: ``network``, ``rule``, ``verdict``, ``correct`` (0 or 1),
@@ -89,7 +89,8 @@ class Identification:
         ``measure``, ``mean``, ``sem`` and ``n`` over trees and splits, or repeats and splits.
     splits : every split, in the order of the tables.
     settings : what was asked for and what was used: grid, seed, statistics of each group of
-        observables, rules, networks with their rule, diverged networks left out, versions, …
+        observables, rules, networks with their rule, ``examples`` (network and layer of each, in
+        the order that splits index), diverged networks left out with their rule, versions.
     fitted : the classifiers kept, see `identify`.
     """
 
@@ -118,6 +119,12 @@ class Identification:
         table = pd.concat(frames, ignore_index=True).rename(columns={"count": "splits"})
         return table[[*KEYS, "unit", "mean", "sem", "chance", "splits"]]
 
+    def networks(self, split: Split) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        """The networks that a split trains on, and those that it tests."""
+        names = np.array(self.settings["examples"]["network"])
+        train, test = (tuple(np.unique(names[part]).tolist()) for part in (split.train, split.test))
+        return train, test
+
     def save(self, folder: str | Path) -> None:
         """Write the tables as CSV, the classifiers as skops files and the rest as JSON.
 
@@ -144,8 +151,3 @@ class Identification:
                 return one
         kept = ", ".join(one.name for one in self.fitted) or "none"
         raise IdentificationError(f"classifier must be one that was kept ({kept}), got {wanted}")
-
-
-def tidy(rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> pd.DataFrame:
-    """Rows as a table that has its columns even when it is empty."""
-    return pd.DataFrame(list(rows), columns=list(columns))

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,69 +18,92 @@ from goaldriven.identify.scaling import TooFewAxes
 
 Matrix = NDArray[np.float64]
 Labels = NDArray[np.str_]
+Indices = NDArray[np.intp]
 
 N_FOLDS = 5
 
 
-@dataclass
-class _Part:
-    """Training and validation rows on their way through a pipeline's steps."""
+@dataclass(frozen=True)
+class Part:
+    """Rows to fit on and rows held out, behind the steps that were fitted on the former."""
 
-    train: Matrix
-    validation: Matrix
+    fitting: Matrix
+    held_out: Matrix
+    steps: tuple[tuple[str, Any], ...] = ()
 
 
-@dataclass
 class Folds:
-    """Cross-validation folds of one training part, remembering what was already transformed.
+    """A training part with its cross-validation folds, remembering what was transformed.
 
     Candidates differ mostly in their last step; scaling and principal axes, fitted on each fold's
-    own training rows, are computed once for all that share them.
+    own rows, are computed once for all that share them.
 
-    Attributes
+    Parameters
     ----------
-    x, y : features and rules of the training part.
-    groups : labels of what must stay on one side of a fold, or None.
+    x, y : features of all examples, and their rules.
+    train, test : indices of the training part, and of what is held out from everything here.
+    groups : for each example, the label of what must stay on one side of a fold; None for none.
     seed : of the folds and of the classifiers fitted on them.
     """
 
-    x: Matrix
-    y: Labels
-    groups: NDArray[np.generic] | None
-    seed: int
-    indices: list[tuple[NDArray[np.intp], NDArray[np.intp]]] = field(init=False)
-    _memory: dict[tuple[int, str], _Part] = field(default_factory=dict, init=False)
+    WHOLE = -1
 
-    def __post_init__(self) -> None:
-        self.indices = inner_folds(self.y, self.groups, self.seed)
+    def __init__(
+        self,
+        x: Matrix,
+        y: Labels,
+        train: Indices,
+        test: Indices,
+        groups: NDArray[np.generic] | None,
+        seed: int,
+    ) -> None:
+        self.seed = seed
+        self._x, self._y = x, y
+        inner = inner_folds(y[train], None if groups is None else groups[train], seed)
+        self._indices = {i: (train[a], train[b]) for i, (a, b) in enumerate(inner)}
+        self._n_folds = len(inner)
+        self._indices[self.WHOLE] = (train, test)
+        self._memory: dict[tuple[int, str], Part] = {}
+
+    @property
+    def n_train(self) -> int:
+        return len(self._indices[self.WHOLE][0])
 
     def score(self, pipeline: Pipeline) -> float:
         """Mean validation accuracy over the folds."""
-        return float(np.mean([self._score(i, pipeline) for i in range(len(self.indices))]))
+        return float(np.mean([self._score(i, pipeline) for i in range(self._n_folds)]))
+
+    def fit(self, pipeline: Pipeline) -> Pipeline:
+        """The pipeline fitted on the whole training part."""
+        return self._fit(self.WHOLE, pipeline)[0]
 
     def _score(self, fold: int, pipeline: Pipeline) -> float:
-        train, validation = self.indices[fold]
-        part = self._transformed(fold, pipeline)
-        head = pipeline.steps[-1][1].fit(part.train, self.y[train])
-        return float(np.mean(head.predict(part.validation) == self.y[validation]))
+        fitted, part = self._fit(fold, pipeline)
+        predicted = fitted.steps[-1][1].predict(part.held_out)
+        return float(np.mean(predicted == self._y[self._indices[fold][1]]))
 
-    def _transformed(self, fold: int, pipeline: Pipeline) -> _Part:
-        train, validation = self.indices[fold]
-        part = _Part(self.x[train], self.x[validation])
+    def _fit(self, fold: int, pipeline: Pipeline) -> tuple[Pipeline, Part]:
+        fitting, held_out = self._indices[fold]
+        part = Part(self._x[fitting], self._x[held_out])
         done = ""
-        for _, step in pipeline.steps[:-1]:
+        for name, step in pipeline.steps[:-1]:
             done += f"{type(step).__name__}{sorted(step.get_params().items())}"
             if (fold, done) not in self._memory:
-                step.fit(part.train, self.y[train])
-                both = _Part(step.transform(part.train), step.transform(part.validation))
-                self._memory[fold, done] = both
+                step.fit(part.fitting, self._y[fitting])
+                self._memory[fold, done] = Part(
+                    step.transform(part.fitting),
+                    step.transform(part.held_out),
+                    (*part.steps, (name, step)),
+                )
             part = self._memory[fold, done]
-        return part
+        name, head = pipeline.steps[-1]
+        head.fit(part.fitting, self._y[fitting])
+        return Pipeline([*part.steps, (name, head)]), part
 
 
 def inner_folds(
     y: Labels, groups: NDArray[np.generic] | None, seed: int
-) -> list[tuple[NDArray[np.intp], NDArray[np.intp]]]:
+) -> list[tuple[Indices, Indices]]:
     """Five stratified folds; with groups, none is on both sides of a fold.
 
     Fewer folds where a rule has fewer than five examples (or groups), but at least two.
@@ -134,14 +158,13 @@ def choose(candidates: Sequence[Candidate], folds: Folds, layout: Layout) -> Cho
         feasible = [c for c, score in scored if score is not None]
         scores = [score for _, score in scored if score is not None]
     for best in np.argsort(-np.array(scores), kind="stable"):
-        pipeline = feasible[best].pipeline(layout, folds.seed)
         try:
-            pipeline.fit(folds.x, folds.y)
+            fitted = folds.fit(feasible[best].pipeline(layout, folds.seed))
         except TooFewAxes:
             continue
-        return Choice(feasible[best], scores[best], without_axes(pipeline))
+        return Choice(feasible[best], scores[best], without_axes(fitted))
     raise IdentificationError(
-        f"candidates must ask for at most the principal components that {len(folds.y)} training "
+        f"candidates must ask for at most the principal components that {folds.n_train} training "
         "examples have; none of them does"
     )
 

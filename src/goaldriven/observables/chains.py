@@ -28,7 +28,7 @@ class Chain:
     @property
     def rectified(self) -> bool:
         """Whether the output is that of a ReLU, hence nonnegative."""
-        return bool(self.modules) and isinstance(self.modules[-1], nn.ReLU)
+        return bool(self.modules) and type(self.modules[-1]) is nn.ReLU
 
     @property
     def affine_until_relu(self) -> bool:
@@ -54,12 +54,12 @@ class Chain:
         return torch.zeros_like(self(z)) if tangent is None else tangent
 
     def affine_tangent(self, direction: Tensor) -> Tensor:
-        """Derivative along ``direction`` of the affine modules before the ReLU; the same at any z."""
+        """Derivative along ``direction`` of the affine modules before the ReLU, for any z."""
         affine = Chain(self.modules[:-1]) if self.rectified else self
         if not affine.modules:
             return direction
-        parameters = [p for module in affine.modules for p in module.parameters()]
-        dtype = parameters[0].dtype if parameters else direction.dtype
+        tensors = (t for m in affine.modules for t in (*m.parameters(), *m.buffers()))
+        dtype = next((t.dtype for t in tensors if t.is_floating_point()), direction.dtype)
         at = torch.zeros_like(direction, dtype=dtype)
         return affine.tangent(at[None], direction[None])[0].to(direction.dtype)
 
@@ -103,7 +103,9 @@ def _chain(
         return Chain()
     begin = next((i for i, call in enumerate(calls) if call[0] is weighted), None)
     if begin is None:
-        raise DataError(f"layer {layer.name!r} must be reached by the forward pass, got no call of it")
+        raise DataError(
+            f"layer {layer.name!r} must be reached by the forward pass, got no call of it"
+        )
     end = next((i for i in range(begin, len(calls)) if calls[i][0] is last), None)
     modules: list[nn.Module] = []
     wanted = None if end is None else calls[end][2]

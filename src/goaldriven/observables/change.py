@@ -64,7 +64,7 @@ def response_to_ones(
 
     At the border of a zero-padded convolution it is smaller than inside, as fewer inputs reach it.
     """
-    layer, shape = _weighted(module), tuple(input_shape)
+    layer, shape = as_weighted(module), tuple(input_shape)
     _check_input_shape(layer, shape)
     weight = layer.weight.detach().double()
     if inputs is not None:
@@ -88,11 +88,14 @@ def average_response(
     if outputs is not None:
         if tuple(outputs.shape) != shape:
             raise DataError(f"'outputs' must have shape {shape}, got {tuple(outputs.shape)}")
+        if not outputs.any():
+            raise DataError("'outputs' must hold at least one unit, got none")
         share = torch.where(outputs.to(share.device), response.double() / outputs.sum(), 0.0)
     if gain is None:
         return share.sum().reshape(1)
     if tuple(gain.shape[1:]) != shape:
-        raise DataError(f"'gain' must have shape (batch, *{shape}), got {tuple(gain.shape)}")
+        wanted = ", ".join(map(str, ("batch", *shape)))
+        raise DataError(f"'gain' must have shape ({wanted}), got {tuple(gain.shape)}")
     return _weighted_sums(gain, share)
 
 
@@ -138,7 +141,13 @@ def activity_change_through_feedback(
     return gradient.flatten(1).sum(dim=1, dtype=torch.float64) / n_out
 
 
-def _weighted(module: nn.Module) -> Weighted:
+def as_weighted(module: nn.Module) -> Weighted:
+    """The module, if it is a layer whose activity change is defined.
+
+    Raises
+    ------
+    DataError : it is not a Linear, Conv1d or Conv2d.
+    """
     if not isinstance(module, Weighted):
         kind = type(module).__name__
         raise DataError(f"'module' must be a Linear, Conv1d or Conv2d layer, got {kind}")

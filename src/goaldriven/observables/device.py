@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -15,9 +16,9 @@ PARTS = 8
 def summarize(rows: Tensor, nonnegative: bool, share: Tensor | None = None) -> Summary:
     """As `moments.summarize`, where the rows lie: sorted, and about the mean in float64."""
     chunks = rows.split(-(-len(rows) // PARTS))
-    joined = torch.cat([_part(chunk, nonnegative) for chunk in chunks], dim=2)
-    joined = joined.cpu().numpy()  # (what, function, rows)
-    shared = None
+    parts = torch.cat([_part(chunk, nonnegative) for chunk in chunks], dim=2)
+    joined = parts.cpu().numpy()  # (what, function, rows)
+    shared = np.empty(0)
     if share is not None:
         shared = torch.cat([(chunk > 0).to(share) @ share for chunk in chunks]).cpu().numpy()
     return Summary(Moments(*joined[:4]), joined[4:], shared)

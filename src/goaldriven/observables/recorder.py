@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from itertools import chain
 from typing import Any
@@ -11,15 +10,23 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
 
 from goaldriven.errors import DataError, unknown
 from goaldriven.layers import LayerInfo
+from goaldriven.modes import evaluating
 from goaldriven.observables.chains import Chain, hooks, trace_chains
 from goaldriven.observables.change import (
+    Weighted,
     activity_change_through_feedback,
+    as_weighted,
     response_to_ones,
 )
 from goaldriven.observables.statistics import read_activity, weight_statistics
+from goaldriven.specs.statistics import STATISTICS
+
+TANGENT_PARTS = 8
+"""Parts a batch is cut into where tangents are as large as activations."""
 
 MEAN = 1
 """Where the raw mean stands among the 21 statistics."""
@@ -63,22 +70,10 @@ def record(
     with evaluating(model), torch.no_grad():
         chains = trace_chains(model, layers, first[:1])
         readers = [_Reader(layer, model, chains[layer.name], through_feedback) for layer in layers]
-        with hooks([handle for reader in readers for handle in reader.attach(model)]):
+        with hooks([handle for reader in readers for handle in reader.attach()]):
             for batch in chain([first], stimuli):
                 model(batch)
-    return np.array([reader.row() for reader in readers]).reshape(len(readers), -1)
-
-
-@contextmanager
-def evaluating(model: nn.Module) -> Iterator[None]:
-    """Eval mode inside, every module's own mode again outside."""
-    modes = [(module, module.training) for module in model.modules()]
-    model.eval()
-    try:
-        yield
-    finally:
-        for module, mode in modes:
-            module.training = mode
+    return np.array([reader.row() for reader in readers]).reshape(-1, len(STATISTICS))
 
 
 def _check_layers(model: nn.Module, layers: Sequence[LayerInfo]) -> None:
@@ -104,59 +99,62 @@ class _Reader:
     through_feedback: bool
     total: np.ndarray = field(default_factory=lambda: np.zeros(24))
     count: int = 0
-    change: Tensor | None = None  # of the present batch
+    change: Tensor | None = None  # of the present batch, unless it follows from
+    share: Tensor = field(default_factory=lambda: torch.empty(0))  # each output's part in it
     armed: bool = False  # the layer has run, its output has not yet
     busy: bool = False  # the layer runs for our own sake
     responses: dict[torch.Size, Tensor] = field(default_factory=dict)
 
     @property
-    def weighted(self) -> nn.Module:
-        return self.model.get_submodule(self.layer.name)
+    def weighted(self) -> Weighted:
+        return as_weighted(self.model.get_submodule(self.layer.name))
 
-    def attach(self, model: nn.Module) -> list[Any]:
-        """Hooks on the layer and on its output; reading them in place needs no copy."""
-        output = model.get_submodule(self.layer.output)
+    def attach(self) -> list[RemovableHandle]:
+        """Hooks on the layer and on its output, last of all hooks; nothing they see is kept."""
+        output = self.model.get_submodule(self.layer.output)
         return [
-            self.weighted.register_forward_hook(self.on_weighted),
+            self.weighted.register_forward_hook(self.on_weighted, with_kwargs=True),
             output.register_forward_hook(self.on_output),
         ]
 
-    def on_weighted(self, module: nn.Module, inputs: tuple[Tensor, ...], z: Tensor) -> None:
+    def on_weighted(
+        self, module: nn.Module, inputs: tuple[Any, ...], named: dict[str, Any], z: Tensor
+    ) -> None:
         """Before anything can overwrite z, take the change where it depends on more than y."""
         if self.busy:
             return
         self.armed = True
-        (a,) = inputs
+        a: Tensor = inputs[0] if inputs else named["input"]
         if self.through_feedback:
             self.busy = True
             self.change = activity_change_through_feedback(module, a, self.chain)
             self.busy = False
         elif not self.chain.affine_until_relu:
             response = self._response(a.shape[1:])
-            tangent = self.chain.tangent(z, response)
-            self.change = tangent.flatten(1).mean(dim=1, dtype=torch.float64)
+            parts = z.split(-(-len(z) // TANGENT_PARTS) or 1)
+            tangents = [self.chain.tangent(part, response).flatten(1) for part in parts]
+            self.change = torch.cat([t.mean(dim=1, dtype=torch.float64) for t in tangents])
         else:
             self.change = None
             response = self._response(a.shape[1:])
             self.share = response / response.numel()
 
-    def on_output(self, module: nn.Module, inputs: tuple[Tensor, ...], y: Tensor) -> None:
+    def on_output(self, module: nn.Module, inputs: tuple[Any, ...], y: Tensor) -> None:
         """Statistics of the activity; for a ReLU also the change, whose gain is y > 0."""
         if self.busy or not self.armed:
             return  # a module used elsewhere in the model too
         self.armed = False
         rectified = self.chain.rectified
-        share = self.share if rectified and self.change is None else None
-        statistics, shared = read_activity(y, nonnegative=rectified, share=share)
         if self.change is not None:
+            statistics, _ = read_activity(y, rectified)
             change = self.change.cpu().numpy()
         elif rectified:
-            change = shared
+            statistics, change = read_activity(y, rectified, self.share)
         else:
+            statistics, _ = read_activity(y)
             change = self.share.sum().cpu().numpy()
-        g = np.broadcast_to(change, len(y))
         # A comparison hides NaN: the derivative at an undefined activity is undefined.
-        g = np.where(np.isnan(statistics[:, MEAN]), np.nan, g)
+        g = np.where(np.isnan(statistics[:, MEAN]), np.nan, change)
         with np.errstate(all="ignore"):
             self.total[:21] += statistics.sum(axis=0)
             self.total[21:] += [g.sum(), np.abs(g).sum(), np.square(g).sum()]

@@ -59,8 +59,9 @@ def selector(sample: np.ndarray, n: int) -> Selector:
     sorting fast). The result is the same: the selector reorders its first argument, keys [rows, n],
     and puts the two into its second, [2, rows].
     """
-    recurring = np.unique(sample).size < 0.95 * sample.size
-    return _by_sorting if n <= SHORT_ROW or recurring else _by_partition
+    if n <= SHORT_ROW or np.unique(sample).size < 0.95 * sample.size:
+        return _by_sorting
+    return _by_partition
 
 
 def _by_sorting(keys: np.ndarray, out: np.ndarray) -> None:
@@ -76,3 +77,11 @@ def _by_partition(keys: np.ndarray, out: np.ndarray) -> None:
     out[0] = keys[:, median]
     keys[:, median:].partition(third - median, axis=1)
     out[1] = keys[:, third]
+
+
+def sorted_percentiles(rows: np.ndarray) -> np.ndarray:
+    """Median and third quartile of each row of floats, float64 [2, rows]; NaN where one is NaN."""
+    n = rows.shape[1]
+    ordered = np.sort(rows, axis=1)[:, [nearest_rank(n, 50), nearest_rank(n, 75), n - 1]].T
+    median, third, last = ordered.astype(np.float64)
+    return np.where(np.isnan(last), np.nan, [median, third])  # NaN is sorted last

@@ -10,14 +10,15 @@ For N values z, after the function has been applied to each:
     skew            3 (μ − median) / σ              (Pearson's second coefficient)
     kurtosis        (1/N) Σ (z − μ)⁴ / σ⁴           (not excess: 3 for a Gaussian)
 
-Ranks half-way between two integers go to the even one, as in ``numpy.percentile(method="nearest")``.
-TensorFlow's ``percentile``, which the published data were made with, counts ranks from the largest
-value and rounds that count to even, so that at such ties (the median of an even number of values)
-it may return the neighbouring sample.
+Ranks half-way between two integers go to the even one, as in ``numpy.percentile`` by the method
+'nearest'. TensorFlow's ``percentile``, which the published data were made with, counts ranks from
+the largest value and rounds that count to even, so that at such ties (the median of an even number
+of values, say) it takes the neighbouring sample.
 
 Degenerate cases: where all values are equal, σ² is exactly 0 and skew and kurtosis are NaN (0/0).
-Any NaN among the values makes every statistic NaN; infinite values make norm and mean infinite (mean
-NaN if both signs occur), var, skew and kurtosis NaN, and leave the percentiles. Nothing is raised.
+Any NaN among the values makes every statistic NaN; infinite values make norm and mean infinite
+(mean NaN if both signs occur), var, skew and kurtosis NaN, and leave the percentiles. Nothing is
+raised.
 
 Source: lr-identify ``tensorflow/Metrics/functions.py``; Nayebi et al. 2020, "Identifying learning
 rules from neural network observables".
@@ -43,6 +44,8 @@ def weight_statistics(weight: Tensor) -> np.ndarray:
     quartile, var, skew, kurtosis. The norm is the Frobenius norm. Source: lr-identify
     ``functions.py``, but for the norm (see `published_weight_norms`).
     """
+    if not weight.numel():
+        raise DataError(f"'weight' must have entries, got shape {tuple(weight.shape)}")
     return activation_statistics(weight.detach().reshape(1, -1).cpu())[0]
 
 
@@ -55,7 +58,9 @@ def published_weight_norms(weight: Tensor) -> np.ndarray:
     [out, in, *kernel]. Source: lr-identify ``functions.py``.
     """
     if weight.ndim < 2:
-        raise DataError(f"'weight' must have at least 2 dimensions, got shape {tuple(weight.shape)}")
+        raise DataError(
+            f"'weight' must have at least 2 dimensions, got shape {tuple(weight.shape)}"
+        )
     axis = 2 if weight.ndim > 2 else 1
     slices = weight.detach().double().movedim(axis, 0).flatten(1)
     raw, squared = slices.norm(dim=1).mean().item(), slices.square().norm(dim=1).mean().item()
@@ -81,11 +86,11 @@ def activation_statistics(y: Tensor, nonnegative: bool = False) -> np.ndarray:
 
 def read_activity(
     y: Tensor, nonnegative: bool = False, share: Tensor | None = None
-) -> tuple[np.ndarray, np.ndarray | None]:
+) -> tuple[np.ndarray, np.ndarray]:
     """`activation_statistics`, and with ``share`` [*units] also Σ_j share_j [y_j > 0] per stimulus.
 
-    One pass over the activations yields both; the second is float64 [batch], summed in the
-    precision of y.
+    One pass over the activations yields both; the second is float64 [batch], from products in the
+    precision of y, and empty without ``share``.
     """
     y = y.detach()
     if y.ndim < 1 or 0 in y.shape[1:]:

@@ -5,14 +5,19 @@ from __future__ import annotations
 from collections.abc import Hashable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 
-from goaldriven.specs import STATISTICS
+if TYPE_CHECKING:
+    from goaldriven.identify import Identification
 
-KEYS = ["classifier", "observables", "split_kind"]
+FOLDER = "identify"
+"""Where in a study's folder an identification is saved."""
+
+SPLIT_KINDS = ("network", "layer")
+"""The first that there is, is the headline."""
 
 
 @dataclass(frozen=True)
@@ -21,112 +26,119 @@ class Results:
 
     Attributes
     ----------
-    accuracy, confusion, importances : from the functions of this file.
-    chance : accuracy of guessing.
+    accuracy, confusion, importances : see the functions of this file.
     rules, statistics : those that the classifiers were given.
-    n_networks : how many networks' layers they were given; None if that is not known.
-    description : one sentence on settings, for the methods.
+    network_ids : the networks whose layers were examples.
+    observables, split_kind : of the headline: all observables, splits by network, where there are.
+    settings : of the `Identification`.
     """
 
     accuracy: pd.DataFrame
     confusion: pd.DataFrame
     importances: pd.DataFrame
-    chance: float
     rules: tuple[str, ...]
     statistics: tuple[str, ...]
-    n_networks: int | None
-    description: str
+    network_ids: frozenset[str]
+    observables: str
+    split_kind: str
+    settings: dict[str, Any]
 
-    @property
-    def n_statistics(self) -> int:
-        return len(self.statistics)
+    def best(self, split_kind: str | None = None, observables: str | None = None) -> dict[Any, Any]:
+        """The row of the most accurate classifier; of the headline unless told otherwise."""
+        return best_classifier(
+            self.accuracy, split_kind or self.split_kind, observables or self.observables
+        )
 
 
 def read_results(folder: Path) -> Results | None:
-    """The identification saved in a study folder; None if there is none."""
-    if not (folder / "identify").is_dir():
-        return None
-    acc, net, conf, imp = (
-        pd.read_csv(folder / "identify" / f"{n}.csv")
-        for n in ("accuracy", "network_accuracy", "confusion", "importances")
-    )
-    rules = tuple(dict.fromkeys(conf["true"]))
-    statistics = tuple(s for s in dict.fromkeys(imp["statistic"]) if s in STATISTICS)
-    return Results(
-        accuracy_summary(acc, net),
-        confusion_summary(conf),
-        importance_summary(imp),
-        1 / len(rules),
-        rules,
-        statistics,
-        None,
-        "Interim.",
-    )
+    """The identification saved in a study folder; None if there is none.
 
-
-def accuracy_summary(layers: pd.DataFrame, networks: pd.DataFrame) -> pd.DataFrame:
-    """Mean and s.e.m. over splits of the test accuracy.
-
-    The standard error of the mean over n splits is s/√n, with s the sample standard deviation
-    (divisor n − 1); NaN for one split.
-
-    Parameters
-    ----------
-    layers, networks : accuracies of single layers and of verdicts on whole networks, with columns
-        classifier, observables, split_kind, split, accuracy.
-
-    Returns
-    -------
-    Columns: classifier, observables, split_kind, unit (``layer`` or ``network``), mean, sem,
-    splits.
+    Raises
+    ------
+    DataError : it is damaged.
     """
-    frames = []
-    for unit, frame in (("layer", layers), ("network", networks)):
-        if frame.empty:
-            continue
-        groups = frame.groupby(KEYS, sort=False, observed=True)["accuracy"]
-        summary = groups.agg(["mean", "sem", "count"]).reset_index()
-        frames.append(summary.rename(columns={"count": "splits"}).assign(unit=unit))
-    columns = [*KEYS, "unit", "mean", "sem", "splits"]
-    return (
-        pd.concat(frames, ignore_index=True)[columns] if frames else pd.DataFrame(columns=columns)
+    if not (folder / FOLDER / "identification.json").exists():
+        return None
+    from goaldriven.identify import (
+        load,  # brings scikit-learn, which tables and figures do not need
+    )
+
+    return results_of(load(folder / FOLDER, classifiers=False))
+
+
+def results_of(identification: Identification) -> Results:
+    """What the page says of an `Identification`."""
+    settings = dict(identification.settings)
+    accuracy = accuracy_table(identification)
+    groups = list(dict.fromkeys(accuracy["observables"]))
+    observables = "all" if "all" in groups else str(groups[0])
+    kinds = [k for k in SPLIT_KINDS if k in set(accuracy["split_kind"])]
+    split_kind = kinds[0]
+    return Results(
+        accuracy=accuracy,
+        confusion=confusion_table(identification.confusion, observables),
+        importances=importance_table(identification.importances, observables, split_kind),
+        rules=tuple(settings["rules"]),
+        statistics=tuple(settings["statistics"][observables]),
+        network_ids=frozenset(settings["networks"]),
+        observables=observables,
+        split_kind=split_kind,
+        settings=settings,
     )
 
 
-def confusion_summary(confusion: pd.DataFrame, observables: str = "all") -> pd.DataFrame:
+def accuracy_table(identification: Identification) -> pd.DataFrame:
+    """Mean and s.e.m. over splits of the test accuracy, and chance.
+
+    Chance is the better of guessing evenly among the rules, 1/rules, and of always naming the
+    commonest rule of the training part. Columns: those of `Identification.summary`.
+    """
+    table = identification.summary()
+    even = 1 / len(identification.settings["rules"])
+    return table.assign(chance=table["chance"].clip(lower=even))
+
+
+def confusion_table(confusion: pd.DataFrame, observables: str = "all") -> pd.DataFrame:
     """Share of each true rule's test examples that is called by each rule's name.
 
     Counts are summed over splits first, so that each test example weighs the same. Columns:
-    classifier, split_kind, true, predicted, fraction (the rows of a matrix sum to 1).
+    classifier, split_kind, true, predicted, count, fraction (the rows of a matrix sum to 1; NaN
+    for a rule that was never tested).
     """
     chosen = confusion[confusion["observables"] == observables]
     keys = ["classifier", "split_kind", "true", "predicted"]
-    counts = chosen.groupby(keys, sort=False, observed=True)["count"].sum().reset_index()
+    counts = chosen.groupby(keys, sort=False)["count"].sum().reset_index()
     totals = counts.groupby(keys[:3], sort=False)["count"].transform("sum")
-    counts["fraction"] = np.where(totals > 0, counts["count"] / totals, np.nan)
-    return counts
+    return counts.assign(fraction=np.where(totals > 0, counts["count"] / totals, np.nan))
 
 
-def importance_summary(importances: pd.DataFrame, split_kind: str = "network") -> pd.DataFrame:
-    """Importances of statistics, each with its measure; the layer's position has its own.
+def importance_table(
+    importances: pd.DataFrame, observables: str = "all", split_kind: str = "network"
+) -> pd.DataFrame:
+    """Importances of statistics for one forest: the random forest, or the first other there is.
 
-    Columns: kind (``gini`` or ``permutation``), statistic, measure, mean, sem; the largest first.
+    Columns: classifier, kind (``gini`` or ``permutation``), statistic, measure, mean, sem, n; the
+    most important first. Empty where no forest was among the classifiers.
     """
-    chosen = importances[importances["split_kind"] == split_kind].copy()
-    chosen["measure"] = [
-        STATISTICS[s].measure if s in STATISTICS else "layer_position" for s in chosen["statistic"]
+    columns = ["classifier", "kind", "statistic", "measure", "mean", "sem", "n"]
+    chosen = importances[
+        (importances["split_kind"] == split_kind) & (importances["observables"] == observables)
     ]
-    table = chosen[["kind", "statistic", "measure", "mean", "sem"]]
+    forests = list(dict.fromkeys(chosen[chosen["kind"] == "gini"]["classifier"]))
+    if not forests:
+        return chosen.iloc[:0][columns]
+    forest = "random_forest" if "random_forest" in forests else forests[0]
+    table = chosen[chosen["classifier"] == forest][columns]
     return table.sort_values(["kind", "mean"], ascending=[True, False], ignore_index=True)
 
 
 def best_classifier(
-    summary: pd.DataFrame, split_kind: str, observables: str = "all"
+    accuracy: pd.DataFrame, split_kind: str, observables: str = "all"
 ) -> dict[Hashable, Any]:
-    """The row of `accuracy_summary` with the highest mean accuracy on layers."""
-    rows = summary[
-        (summary["split_kind"] == split_kind)
-        & (summary["observables"] == observables)
-        & (summary["unit"] == "layer")
+    """The row of `accuracy_table` with the highest mean accuracy on layers."""
+    rows = accuracy[
+        (accuracy["split_kind"] == split_kind)
+        & (accuracy["observables"] == observables)
+        & (accuracy["unit"] == "layer")
     ]
     return rows.sort_values("mean", ascending=False, kind="stable").to_dict("records")[0]

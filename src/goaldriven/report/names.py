@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from goaldriven.specs import STATISTICS
 
 _SUMMARIES = {"third_quartile": "Q3", "var": "variance"}
@@ -9,17 +11,13 @@ _FUNCTIONS = {"raw": "", "abs": "abs ", "sq": "sq "}
 _CLASSIFIERS = {
     "random_forest": "random forest",
     "svm": "linear SVM",
-    "linear_svm": "linear SVM",
-    "svm_pca": "linear SVM + PCA",
-    "linear_svm_pca": "linear SVM + PCA",
+    "extra_trees": "extra trees",
     "conv1d": "Conv1D MLP",
-    "logistic": "logistic regression",
     "logistic_regression": "logistic regression",
 }
 _SHORT = {
     "random forest": "RF",
     "linear SVM": "SVM",
-    "linear SVM + PCA": "SVM + PCA",
     "Conv1D MLP": "Conv1D",
     "logistic regression": "logistic",
 }
@@ -70,3 +68,17 @@ def listing(names: list[str]) -> str:
     'a, b and c'
     """
     return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
+
+
+def as_percent(fraction: float) -> str:
+    """
+    >>> as_percent(0.9312), as_percent(1.0), as_percent(1 / 3)
+    ('93.1%', '100%', '33.3%')
+    """
+    percent = 100 * fraction
+    return f"{percent:.0f}%" if percent == round(percent) else f"{percent:.1f}%"
+
+
+def number(value: float, digits: int = 3) -> str:
+    """A number for a table cell; a dash where there is none."""
+    return "–" if math.isnan(value) else f"{value:.{digits}f}"

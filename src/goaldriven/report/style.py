@@ -13,6 +13,7 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
+from matplotlib.lines import Line2D
 
 from goaldriven.specs import RULES
 
@@ -127,28 +128,27 @@ def new_figure(width: float, height: float) -> Figure:
 
 
 def rule_legend(figure: Figure, styles: dict[str, RuleStyle], lines: bool = True) -> None:
-    """One legend for the whole figure, above it, in rows of at most eight rules."""
-    from matplotlib.lines import Line2D
-
+    """One legend for the whole figure, above it, in as many columns as fit."""
     handles = [
         Line2D(
             [],
             [],
-            color=s.colour,
-            linestyle=s.dashes if lines else "none",
+            color=style.colour,
+            linestyle=style.dashes if lines else "none",
             lw=1.8,
-            marker=None if lines else s.marker,
+            marker=None if lines else style.marker,
             markersize=4.5,
             label=rule,
         )
-        for rule, s in styles.items()
+        for rule, style in styles.items()
     ]
+    entry = 0.5 + 0.075 * max(map(len, styles), default=0)  # inches, generously
     figure.legend(
         handles=handles,
         loc="outside upper center",
-        ncols=min(8, len(handles)),
+        ncols=max(1, min(len(handles), int(figure.get_figwidth() / entry))),
         handlelength=2.2 if lines else 1.0,
-        columnspacing=1.6,
+        columnspacing=1.4,
     )
 
 

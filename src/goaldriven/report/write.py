@@ -7,7 +7,8 @@ from pathlib import Path
 import goaldriven
 from goaldriven.report.identified import read_results
 from goaldriven.report.page import render
-from goaldriven.report.sections.identification import answer, identification
+from goaldriven.report.sections.answer import answer
+from goaldriven.report.sections.identification import identification
 from goaldriven.report.sections.methods import methods
 from goaldriven.report.sections.observables import alignment, trajectories
 from goaldriven.report.sections.overview import overview

@@ -26,7 +26,7 @@ True
 `rules.RULES` lists the named rules' specifications.
 """
 
-from goaldriven.rules.base import CreditAssignment
+from goaldriven.rules.base import CreditAssignment, angle_and_ratio
 from goaldriven.rules.catalogue import CREDIT_ASSIGNMENTS, LearningRule, make
 from goaldriven.rules.feedback import detach
 from goaldriven.rules.feedback_alignment import FeedbackAlignment
@@ -43,6 +43,7 @@ __all__ = [
     "FeedbackAlignment",
     "InformationAlignment",
     "LearningRule",
+    "angle_and_ratio",
     "detach",
     "learning_rate_at",
     "make",

@@ -71,7 +71,7 @@ class CreditAssignment:
         The loss, detached.
         """
         loss = closure()
-        _check_scalar(loss)
+        check_scalar(loss)
         loss.backward()
         return loss.detach()
 
@@ -111,7 +111,8 @@ class CreditAssignment:
         """Make the model as if nothing had been attached; its parameters stay as trained."""
 
 
-def _check_scalar(loss: object) -> None:
+def check_scalar(loss: object) -> None:
+    """Refuse what a closure must not return."""
     if not isinstance(loss, Tensor) or loss.numel() != 1:
         given = tuple(loss.shape) if isinstance(loss, Tensor) else type(loss).__name__
         raise SpecError(f"closure must return the loss, a scalar tensor, got {given}")

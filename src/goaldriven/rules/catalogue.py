@@ -23,6 +23,10 @@ from goaldriven.specs import rules as specs
 from goaldriven.specs.base import explain
 from goaldriven.specs.rules import RuleSpec, expand_rule
 
+# A number that nobody seeds PyTorch's global generator with before making a model: equal seeds make
+# equal streams, and B correlated with W. (The fractional part of the golden ratio, in 62 bits.)
+_DEFAULT_SEED = 0x278DDE6E5FD29F05
+
 
 @dataclass(frozen=True)
 class _Attachment:
@@ -84,8 +88,9 @@ class LearningRule:
         ----------
         layers : the layers that get backward weights, the others keeping exact backprop. By default
             all; ``model.layers``, if a sequence of `LayerInfo`, then tells which are rectified.
-        generator : draws the backward weights, in the order of the layers (default: a new one of
-            seed 0).
+        generator : draws the backward weights, in the order of the layers (default: a new one of a
+            fixed seed). Not one of the seed that drew the forward weights: the draws would be
+            correlated.
         batch_size : stimuli per step; scales the learning rate of the backward weights where their
             optimizer has a ``reference_batch_size``.
         noise_generator : draws input noise in alignment losses (default: seeded by ``generator``).
@@ -94,7 +99,8 @@ class LearningRule:
         ------
         SpecError : the model has weights that cannot have backward weights, or has some already.
         """
-        generator = torch.Generator().manual_seed(0) if generator is None else generator
+        if generator is None:
+            generator = torch.Generator().manual_seed(_DEFAULT_SEED)
         attachment = _Attachment(model, layers, generator, noise_generator, batch_size)
         return CREDIT_ASSIGNMENTS[type(self.spec.credit)](self.spec.credit, attachment)
 

@@ -4,8 +4,11 @@ A forward hook takes PyTorch's own output of a layer and hangs it into the graph
 operation per layer type. The output's value is PyTorch's; on the way back, dW and db are the exact
 ones and the error goes on through the backward weights B instead of W:
 
-    dense  y = x Wᵀ + b      dx = dy B              dW = dyᵀ x            db = Σ dy
+    dense  y = x Wᵀ + b        dx = dy B                   dW = dyᵀ x                  db = Σ dy
     conv   y = conv(x, W) + b  dx = conv_transpose(dy, B)  dW = filter gradient(x, dy)  db = Σ dy
+
+Under ``no_grad``, and so in forward-mode differentiation there, a layer is PyTorch's own; forward
+mode with gradients enabled is refused by PyTorch.
 
 B has the shape of W, so B = W is backprop. Sources: Lillicrap et al. 2016; Kunin et al. 2020 and
 its published code (Neural-Alignment ``operations.py``).

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from goaldriven.errors import SpecError
 from goaldriven.layers import LayerInfo
-from goaldriven.rules.base import Closure, _check_scalar
+from goaldriven.rules.base import Closure, check_scalar
 from goaldriven.rules.feedback import LayerFeedback, backward_weight_of
 from goaldriven.rules.feedback_alignment import FeedbackAlignment
 from goaldriven.rules.operations import make_paths
@@ -103,7 +103,7 @@ class InformationAlignment(FeedbackAlignment):
             loss = closure()
         finally:
             self._switch.observer = None
-        _check_scalar(loss)
+        check_scalar(loss)
         if task:
             loss.backward()
         else:

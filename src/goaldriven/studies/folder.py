@@ -8,7 +8,6 @@ DIR/running/<id>.json      which process is at work on a network
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 from collections import Counter
@@ -18,6 +17,7 @@ from typing import Literal
 
 from goaldriven.errors import SpecError, StudyError
 from goaldriven.specs import NetworkSpec, Study
+from goaldriven.trajectories.atomic import PARTIAL_SUFFIX, write_bytes
 
 State = Literal["trained", "diverged", "failed", "running", "left"]
 STATES: tuple[State, ...] = ("trained", "diverged", "failed", "running", "left")
@@ -55,8 +55,8 @@ class StudyFolder:
             for part in ("networks", "failed", "running"):
                 (path / part).mkdir(parents=True, exist_ok=True)
             if not record.exists():
-                write_text(record, study.model_dump_json(indent=1))
-            _clear_temporary(path)
+                write_bytes(record, study.model_dump_json(indent=1).encode())
+            clear_partial(path)
         except OSError as error:
             raise StudyError(f"out must be a folder that can be written, got {str(path)!r}: "
                              f"{error.strerror}") from None  # fmt: skip
@@ -118,10 +118,11 @@ class StudyFolder:
 
     def record_failure(self, network: NetworkSpec, traceback: str) -> None:
         content = {"label": network.label, "spec": json.loads(network.canonical_json())}
-        write_text(self.failure_path(network), json.dumps(content | {"traceback": traceback}))
+        content["traceback"] = traceback
+        write_bytes(self.failure_path(network), json.dumps(content).encode())
 
     def mark_running(self, network: NetworkSpec) -> None:
-        write_text(self.running_path(network), json.dumps({"pid": os.getpid()}))
+        write_bytes(self.running_path(network), json.dumps({"pid": os.getpid()}).encode())
 
     def unmark_running(self, network: NetworkSpec) -> None:
         self.running_path(network).unlink(missing_ok=True)
@@ -162,21 +163,9 @@ def process_alive(pid: int) -> bool:
     return True
 
 
-def write_text(path: Path, text: str) -> None:
-    """Write a whole file or nothing: a temporary name beside it, then a rename."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        temporary.write_text(text, encoding="utf-8")
-        os.replace(temporary, path)
-    except OSError:
-        with contextlib.suppress(OSError):
-            temporary.unlink(missing_ok=True)
-        raise
-
-
-def _clear_temporary(path: Path) -> None:
-    """Remove what killed writers left behind."""
-    for leftover in path.rglob(".*.tmp"):
+def clear_partial(path: Path) -> None:
+    """Remove what killed writers left behind; only while nobody writes."""
+    for leftover in path.rglob(f".*{PARTIAL_SUFFIX}"):
         leftover.unlink(missing_ok=True)
 
 

@@ -7,6 +7,8 @@ import fcntl
 import multiprocessing
 import multiprocessing.connection
 import os
+import signal
+import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -15,7 +17,7 @@ from multiprocessing.process import BaseProcess
 
 from goaldriven.errors import StudyError
 from goaldriven.specs import NetworkSpec
-from goaldriven.studies.folder import StudyFolder
+from goaldriven.studies.folder import StudyFolder, clear_partial
 from goaldriven.studies.worker import Message, work
 
 MAX_DEATHS = 2
@@ -124,7 +126,8 @@ def _serve(
         context = multiprocessing.get_context("spawn")  # torch and CUDA do not survive a fork
         ours, theirs = context.Pipe()
         process = context.Process(target=work, args=(theirs, folder, device, threads), daemon=True)
-        process.start()
+        with _interrupts_ignored():  # inherited: Ctrl-C is the runner's to handle, not a worker's
+            process.start()
         theirs.close()
         return _Worker(process, ours)
 
@@ -146,6 +149,7 @@ def _serve(
             worker.process.join()
             if worker.network is not None:
                 folder.unmark_running(worker.network)
+        clear_partial(folder.path)
 
 
 def _hear(worker: _Worker, folder: StudyFolder, account: _Account, report: Report) -> bool:
@@ -203,6 +207,19 @@ def _bury(worker: _Worker, folder: StudyFolder, account: _Account, report: Repor
     else:
         account.pending.append(network)
         report("killed", network)
+
+
+@contextlib.contextmanager
+def _interrupts_ignored() -> Iterator[None]:
+    """SIGINT is ignored inside; only the main thread can arrange it, elsewhere nothing changes."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 @contextlib.contextmanager

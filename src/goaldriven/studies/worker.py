@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import signal
 import traceback
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
@@ -28,7 +27,6 @@ class Message:
 
 def work(connection: Connection, folder: StudyFolder, device: str, threads: int) -> None:
     """Serve networks from ``connection`` until it brings None."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the runner's to handle
     import torch
 
     torch.set_num_threads(threads)
@@ -49,9 +47,6 @@ def _train_one(
 
     try:
         folder.mark_running(network)
-    except OSError as error:
-        return Message("storage", f"{folder.path} cannot be written: {error.strerror}")
-    try:
         trajectory = train(
             network, device=device, progress=lambda done, total: connection.send(Message("epoch"))
         )

@@ -9,8 +9,9 @@ import torch
 from torch import Tensor, nn
 
 from goaldriven.heads import Contrastive
+from goaldriven.modes import evaluating
 from goaldriven.specs.tasks import DigitsSimCLR
-from goaldriven.tasks.base import Batch, Evaluation, epoch_order, evaluating
+from goaldriven.tasks.base import Batch, Evaluation, epoch_order
 from goaldriven.tasks.digits import INPUT_SHAPE, N_CLASSES, DigitImages, read_digits
 from goaldriven.tasks.ntxent import nt_xent
 from goaldriven.tasks.readout import linear_readout_accuracy
@@ -83,14 +84,14 @@ class DigitsSimCLRTask:
     def validation_loss(self, model: nn.Module, batch_size: int) -> float:
         """Mean over batches, each weighted by its number of stimuli."""
         total = 0.0
-        with evaluating(model):
+        with evaluating(model), torch.no_grad():
             for batch in self.validation_objective_batches(batch_size):
                 total += len(batch) * float(self.loss(model, batch))
         return total / self.n_validation
 
     def metric(self, model: nn.Module, batch_size: int) -> float:
         features: Callable[[Tensor], Tensor] = model.features  # type: ignore[assignment]
-        with evaluating(model):
+        with evaluating(model), torch.no_grad():
             train, validation = (
                 torch.cat([features(part) for part in stimuli.split(batch_size)])
                 for stimuli in (self.train, self.validation)

@@ -10,8 +10,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from goaldriven.heads import Readout
+from goaldriven.modes import evaluating
 from goaldriven.specs import TaskSpec
-from goaldriven.tasks.base import Batch, Evaluation, epoch_order, evaluating
+from goaldriven.tasks.base import Batch, Evaluation, epoch_order
 
 
 def unchanged(stimuli: Tensor) -> Tensor:
@@ -82,7 +83,7 @@ class SupervisedTask:
     def evaluate(self, model: nn.Module, batch_size: int) -> Evaluation:
         """Both from one pass; the metric is NaN where an output is not finite."""
         losses, correct, finite = 0.0, 0, True
-        with evaluating(model):
+        with evaluating(model), torch.no_grad():
             for batch in self.validation_objective_batches(batch_size):
                 outputs = model(batch.stimuli)
                 loss = functional.cross_entropy(outputs, batch.labels, reduction="none")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
+from functools import partial
 
 import torch
 import xarray as xr
@@ -94,7 +95,7 @@ def _train_epoch(network: Network, epoch: int) -> float:
                 for group in optimizer.param_groups:
                     group["lr"] = rate
             optimizer.zero_grad(set_to_none=True)
-            total += credit.backward(lambda batch=batch: network.task.loss(network.model, batch))
+            total += credit.backward(partial(network.task.loss, network.model, batch))
             optimizer.step()
             credit.step()
             step += 1

@@ -9,10 +9,10 @@ import torch
 from torch import Tensor
 
 from goaldriven import observables
-from goaldriven.tasks.base import evaluating
+from goaldriven.modes import evaluating
 from goaldriven.training.network import Network, kernel, layers_of
 
-RECORD_BATCH = 256
+RECORD_BATCH = 512
 """Stimuli per validation batch; the results do not depend on it beyond rounding."""
 
 

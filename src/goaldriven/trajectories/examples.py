@@ -87,4 +87,6 @@ def _check_alike(networks: Sequence[xr.Dataset]) -> None:
 
 def _short(values: np.ndarray) -> str:
     listed = values.tolist()
-    return str(listed) if len(listed) <= 6 else f"[{listed[0]!r}, …, {listed[-1]!r}] ({len(listed)})"
+    return (
+        str(listed) if len(listed) <= 6 else f"{len(listed)} from {listed[0]!r} to {listed[-1]!r}"
+    )

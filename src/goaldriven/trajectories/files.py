@@ -150,7 +150,7 @@ def _from_netcdf(content: bytes) -> xr.Dataset:
 
 
 def _reason(error: Exception) -> str:
-    """The operating system's words; the netCDF library's own codes, which are negative, say less."""
+    """The operating system's words; the netCDF library has negative codes, which say less."""
     if isinstance(error, OSError) and error.errno is not None and error.errno > 0:
         return error.strerror or str(error)
     return _DAMAGED

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FixedLocator, MaxNLocator
+from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullFormatter
 
 from goaldriven.report.style import (
     GREY,
@@ -93,6 +93,8 @@ def _value_axis(axes: Axes, quantity: str, rows: pd.DataFrame) -> None:
         axes.yaxis.set_major_locator(FixedLocator([0, 30, 60, 90, 120, 150, 180]))
     elif low > 0 and high / low > 20:
         axes.set_yscale("log")
+        axes.yaxis.set_major_formatter(FuncFormatter(lambda v, _: f"{v:g}"))
+        axes.yaxis.set_minor_formatter(NullFormatter())
         axes.set_ylim(min(low, 1) / 1.3, max(high, 1) * 1.3)
     else:
         axes.set_ylim(0, 1.06 * max(high, 1))

@@ -33,7 +33,7 @@ SPLIT_TITLES = {
 
 
 @styled
-def accuracy(summary: pd.DataFrame, chance: float) -> Figure:
+def accuracy(summary: pd.DataFrame) -> Figure:
     """Test accuracy by classifier and observables, a panel per kind of split.
 
     Bars are mean accuracies over splits with s.e.m.; a diamond is the accuracy of the verdict on
@@ -41,8 +41,7 @@ def accuracy(summary: pd.DataFrame, chance: float) -> Figure:
 
     Parameters
     ----------
-    summary : from `tables.accuracy_summary`.
-    chance : the accuracy of guessing, as a fraction.
+    summary : from `identified.accuracy_table`.
     """
     kinds = [k for k in SPLIT_TITLES if k in set(summary["split_kind"])]
     groups = list(dict.fromkeys(summary["observables"]))
@@ -58,6 +57,7 @@ def accuracy(summary: pd.DataFrame, chance: float) -> Figure:
                     (of_kind["observables"] == group) & (of_kind["classifier"] == classifier)
                 ]
                 _accuracy_bar(axes, j - 0.42 + (i + 0.5) * width, width, row, group)
+        chance = of_kind[of_kind["unit"] == "layer"]["chance"].mean()
         axes.axhline(chance, color=GREY, lw=0.9, linestyle=(0, (4, 2)), zorder=3)
         axes.annotate(
             f"chance {chance:.2g}",
@@ -155,7 +155,7 @@ def confusion(table: pd.DataFrame, rules: list[str] | None = None) -> Figure:
 
     Parameters
     ----------
-    table : from `tables.confusion_summary`.
+    table : from `identified.confusion_table`.
     rules : the rules in their order; default the order of the table.
     """
     names = [r for r in rules or dict.fromkeys(table["true"]) if r in set(table["true"])]
@@ -224,14 +224,14 @@ def _matrix(axes: Axes, chosen: pd.DataFrame, names: list[str], inches: float) -
 
 @styled
 def importances(summary: pd.DataFrame) -> Figure:
-    """What the random forest goes by: Gini and permutation importance of every statistic.
+    """What a forest goes by: Gini and permutation importance of every statistic.
 
     Bars are means with s.e.m., sorted by Gini importance, coloured by measure; the layer's
     position in the hierarchy is a feature of its own.
 
     Parameters
     ----------
-    summary : from `tables.importance_summary`.
+    summary : from `identified.importance_table`.
     """
     kinds = [k for k in ("gini", "permutation") if k in set(summary["kind"])]
     first = summary[summary["kind"] == kinds[0]].sort_values("mean", ascending=False)
@@ -253,6 +253,7 @@ def importances(summary: pd.DataFrame) -> Figure:
             error_kw={"elinewidth": 0.8, "capsize": 1.3, "capthick": 0.8},
         )
         axes.axvline(0, color="black", lw=0.7)
+        axes.spines["left"].set_visible(False)
         axes.set_xlabel(labels[kind])
         axes.xaxis.set_major_locator(MaxNLocator(5))
         axes.tick_params(axis="y", length=0)

@@ -63,18 +63,10 @@ def _box_and_points(
 ) -> None:
     values = _drawn(axes, np.sort(chosen["final_metric"].dropna().to_numpy(dtype=float)))
     half = 0.36 * width
+    ends = [centre - half, centre + half]
     if values.size:
         lower, middle, upper = np.percentile(values, [25, 50, 75])
-        axes.fill_between(
-            [centre - half, centre + half], lower, upper, color=style.colour, alpha=0.25, lw=0
-        )
-        axes.plot(
-            [centre - half, centre + half],
-            [middle, middle],
-            color=style.colour,
-            lw=1.8,
-            solid_capstyle="butt",
-        )
+        axes.fill_between(ends, lower, upper, color=style.colour, alpha=0.25, lw=0)
         # Spread over the width by rank in steps, not at random: the same data, the same picture.
         spread = ((np.arange(values.size) * 0.618) % 1 - 0.5) * 1.5 * half
         axes.plot(
@@ -86,19 +78,35 @@ def _box_and_points(
             markeredgecolor="white",
             markeredgewidth=0.3,
         )
-    diverged = int(chosen["final_metric"].isna().sum())
-    if diverged:
-        spread = (np.arange(diverged) - (diverged - 1) / 2) * 0.25 * half
-        axes.plot(
-            centre + spread,
-            np.zeros(diverged),
-            "x",
-            color=style.colour,
-            markersize=4.5,
-            markeredgewidth=1.2,
-            transform=axes.get_xaxis_transform(),
-            clip_on=False,
-            zorder=5,
+        axes.plot(ends, [middle] * 2, color=style.colour, lw=1.8, solid_capstyle="butt", zorder=2.5)
+    _mark_diverged(axes, centre, int(chosen["final_metric"].isna().sum()), style)
+
+
+def _mark_diverged(axes: Axes, x: float, count: int, style: RuleStyle) -> None:
+    """A cross on the axis, with the number of networks where it is more than one."""
+    if not count:
+        return
+    on_axis = axes.get_xaxis_transform()
+    axes.plot(
+        x,
+        0,
+        "x",
+        color=style.colour,
+        markersize=4.5,
+        markeredgewidth=1.3,
+        transform=on_axis,
+        clip_on=False,
+        zorder=5,
+    )
+    if count > 1:
+        axes.annotate(
+            str(count),
+            (x, 0),
+            xycoords=on_axis,
+            xytext=(0, 4),
+            textcoords="offset points",
+            ha="center",
+            fontsize=7,
         )
 
 

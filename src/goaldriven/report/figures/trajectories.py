@@ -77,7 +77,7 @@ def _thin_lines(axes: Axes, single: pd.DataFrame, colour: str, n_rules: int) -> 
     if single.empty:
         return
     groups = single.groupby(["network_id", "layer"], sort=False)
-    lines = [group[["epoch", "value"]].to_numpy(dtype=float) for _, group in groups]
+    lines = [np.column_stack((group["epoch"], group["value"])) for _, group in groups]
     alpha = float(np.clip(12 / len(lines), 0.12, 0.5)) if n_rules > 1 else 0.3
     axes.add_collection(
         LineCollection(lines, colors=colour, linewidths=0.5, alpha=alpha, rasterized=True)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pandas as pd
+
 from goaldriven.report import tables
 from goaldriven.report.blocks import Block, Download, Items, Paragraph, Section, Table
 from goaldriven.report.identified import Results
@@ -81,11 +83,18 @@ def _statistics(data: StudyData, results: Results | None) -> list[Block]:
             (statistic_label(r["statistic"]), f"{r['networks']} of {n}", str(r["layers"]))
             for r in out.to_dict("records")
         )
-        caption = "Statistics left out, with the reason: not finite at some record."
+        caption = f"Statistics left out, with the reason: not finite at some record.{_why(out)}"
         header = ("statistic", "not finite in networks", "in layers")
         download = Download("statistics_not_finite.csv", table)
         blocks.append(Table(caption, header, rows, (download,)))
     return blocks
+
+
+def _why(out: pd.DataFrame) -> str:
+    summaries = {STATISTICS[s].summary for s in out["statistic"] if s in STATISTICS}
+    if not summaries & {"skew", "kurtosis"}:
+        return ""
+    return " Skew and kurtosis have no value where all units are equal, as in a silent layer."
 
 
 def _admissible_table(names: list[str]) -> Table:
@@ -136,8 +145,24 @@ def _outcomes(data: StudyData) -> str:
 
 
 def _how_many(results: Results) -> str:
+    """What the classifiers were given and chose from."""
+    settings = results.settings
     groups = [group_label(g) for g in dict.fromkeys(results.accuracy["observables"])]
+    kinds = [str(k) for k in dict.fromkeys(results.accuracy["split_kind"])]
+    views = sorted(set(settings["views"].values()))
+    features = {
+        "published": "the values of the statistics, as published",
+        "dynamics": "the values of the statistics, their change since the initial network and "
+        "their change since the last record",
+    }
+    packages = ("scikit-learn", "torch", "numpy")
+    used = ", ".join(
+        f"{p} {settings['versions'][p]}" for p in packages if p in settings["versions"]
+    )
     return (
-        f"{plural(int(results.accuracy['splits'].max()), 'category-balanced split')} of each kind; "
-        f"{results.description} Observables: {listing(groups)}."
+        f"{plural(int(results.accuracy['splits'].max()), 'category-balanced 75/25 split')} each by "
+        f"{listing(kinds)}, seed {settings['seed']}, of {settings['n_examples']} layers of "
+        f"{plural(len(results.network_ids), 'network')}; hyperparameters from the "
+        f"{settings['grid']} grids; features: {listing([features.get(v, v) for v in views])}; "
+        f"observables: {listing(groups)}. Classifiers by {used}."
     )

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable
 
-import pandas as pd
 from markupsafe import Markup
 
 from goaldriven.report.blocks import Block, Download, Paragraph, Section, Table
@@ -142,17 +141,3 @@ def versions(data: StudyData) -> str:
 
 def _or(names: Iterable[str]) -> str:
     return " or ".join(sorted(names))
-
-
-def as_percent(fraction: float) -> str:
-    """
-    >>> as_percent(0.9312), as_percent(1.0), as_percent(1 / 3)
-    ('93.1%', '100%', '33.3%')
-    """
-    percent = 100 * fraction
-    return f"{percent:.0f}%" if percent == round(percent) else f"{percent:.1f}%"
-
-
-def number(value: float, digits: int = 3) -> str:
-    """A number for a table cell; a dash where there is none."""
-    return "–" if pd.isna(value) else f"{value:.{digits}f}"

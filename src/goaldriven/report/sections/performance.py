@@ -7,8 +7,7 @@ import pandas as pd
 
 from goaldriven.report import figures, tables
 from goaldriven.report.blocks import Block, Download, Paragraph, Plate, Section, Table
-from goaldriven.report.names import listing, plural
-from goaldriven.report.sections.overview import number
+from goaldriven.report.names import listing, number, plural
 from goaldriven.report.study import StudyData
 
 NEAR_CHANCE = 0.05
@@ -33,7 +32,10 @@ def performance(data: StudyData) -> Section:
 
 def _final_plate(data: StudyData, final: pd.DataFrame, medians: pd.DataFrame) -> Plate:
     diverged = int((final["outcome"] == "diverged").sum())
-    crosses = f" A cross on the axis marks a diverged network ({diverged} in all)." * bool(diverged)
+    crosses = (
+        f" Crosses on the axis, with numbers, stand for diverged networks ({diverged} in all)."
+        * bool(diverged)
+    )
     caption = (
         "Each point is a network; boxes reach from quartile to quartile, with a line at the "
         f"median; the vertical scale is logarithmic in the odds.{crosses} {_ranking(medians)}"
@@ -115,7 +117,7 @@ def _speed(curves: pd.DataFrame) -> str:
         for rule, line in group.groupby("rule", sort=False):
             epochs, median = line["epoch"].to_numpy(), line["median"].to_numpy()
             if median[-1] > median[0]:
-                short = (median - median[0]) / (median[-1] - median[0]) < 0.9
+                short = (median - median[0]) / (median[-1] - median[0]) < 0.9 - 1e-9
                 each.append(f"{rule} from epoch {epochs[np.flatnonzero(short)[-1] + 1]}")
         if each:
             sentences.append(
