@@ -351,8 +351,10 @@ def test_unknown_statistics(folder, study, monkeypatch, capsys):
         monkeypatch, capsys, "identify", folder.path, "--statistics", "admissable"
     )
     assert code == 2
-    assert "statistics must be one of" in error
-    assert "got 'admissable' (did you mean 'admissible'?)" in error
+    assert error == (
+        "goaldriven: statistics, if not a list, must be one of admissible, published; got "
+        "'admissable' (did you mean 'admissible'?)\n"
+    )
 
 
 def test_one_network_per_rule_is_too_few(folder, study, monkeypatch, capsys):

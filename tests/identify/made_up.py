@@ -40,9 +40,9 @@ def make_examples(
     value = rng.normal(size=(n, n_epochs, len(statistics)))
     network = np.repeat(np.arange(n_networks), n_layers)
     rule = network % len(rules)
-    patterns = rng.choice([-1.0, 1.0], size=(len(rules), 1, len(statistics)))
+    patterns = rng.normal(size=(len(rules), n_epochs, len(statistics)))
     patterns *= np.isin(statistics, statistics if planted is None else planted)
-    own = rng.normal(size=(n_networks, 1, len(statistics)))
+    own = rng.normal(size=(n_networks, n_epochs, len(statistics)))
     value += rule_effect * patterns[rule] + fingerprint * own[network]
     layers = np.tile(np.arange(n_layers), n_networks)
     return xr.Dataset(

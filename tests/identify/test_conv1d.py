@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import math
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -73,7 +76,10 @@ def test_fitting_is_adam_on_the_cross_entropy(data, pooling, weight_decay):
     fitted = Conv1D(N_TIMES, epochs=5, **common).fit(x, y)
     # Adam's own weight_decay adds λ·w to the gradient: the gradient of λ/2·w².
     optimizer = torch.optim.Adam(model.parameters(), lr=0.01, weight_decay=weight_decay)
-    inputs, targets = torch.tensor(x, dtype=torch.float32), torch.tensor(np.unique(y, return_inverse=True)[1])
+    inputs, targets = (
+        torch.tensor(x, dtype=torch.float32),
+        torch.tensor(np.unique(y, return_inverse=True)[1]),
+    )
     for _ in range(5):
         optimizer.zero_grad()
         nn.functional.cross_entropy(model(inputs), targets).backward()
@@ -117,6 +123,28 @@ def test_global_random_state_is_left_alone(data):
     state = torch.get_rng_state()
     Conv1D(N_TIMES, 0.3, epochs=2, batch_size=16).fit(*data)
     assert torch.equal(torch.get_rng_state(), state)
+
+
+def test_applying_what_was_fitted_needs_no_torch(data):
+    x, y = data
+    net = Conv1D(N_TIMES, 0.3, filters=2, epochs=2).fit(x, y)
+    fitted = {k: v.tolist() for k, v in vars(net).items() if k.endswith("_")}
+    code = (
+        "import sys, json, numpy as np\n"
+        "from goaldriven.identify.conv1d import Conv1D\n"
+        "import goaldriven.identify\n"
+        "fitted, x = json.load(sys.stdin)\n"
+        f"net = Conv1D({N_TIMES}, 0.3, filters=2)\n"
+        "vars(net).update({k: np.array(v) for k, v in fitted.items()})\n"
+        "print(json.dumps([net.predict_proba(np.array(x)).tolist(), 'torch' in sys.modules]))"
+    )
+    run = subprocess.run(
+        [sys.executable, "-c", code], input=json.dumps([fitted, x.tolist()]),
+        capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    p, torch_was_loaded = json.loads(run.stdout)
+    np.testing.assert_allclose(p, net.predict_proba(x), atol=1e-6)
+    assert torch_was_loaded is False
 
 
 def test_kernel_is_never_longer_than_the_trajectory_nor_empty():

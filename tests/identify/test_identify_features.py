@@ -41,7 +41,7 @@ def test_names_and_groups_follow_the_columns():
         "position_early", "position_middle", "position_deep",
         "weight_abs_median@0", "weight_abs_median@5",
         "weight_abs_median.change@0", "weight_abs_median.change@5",
-        "weight_abs_median.step@0", "weight_abs_median.step@5",
+        "weight_abs_median.path@0", "weight_abs_median.path@5",
     )  # fmt: skip
     assert len(layout.names) == layout.n_features == 3 + 3 * 3 * 2
     assert layout.groups == ("layer_position", *STATS)
@@ -52,11 +52,11 @@ def test_names_and_groups_follow_the_columns():
 
 
 def test_dynamics_by_hand():
-    """v = 2, −4, 6: m = 4; changes 0, −1.5, 1; steps 0, −1.5, 2.5."""
+    """v = 2, −4, 6: m = 4; changes 0, −1.5, 1; the way is 0, 6, 16 long, of 16."""
     examples = make_examples(1, n_layers=1, n_epochs=3)
     examples["value"].loc[{"statistic": STATS[0]}] = [2.0, -4.0, 6.0]
     x = features(examples, STATS[:1], "dynamics")
-    np.testing.assert_allclose(x[0, 3:], [2, -4, 6, 0, -1.5, 1, 0, -1.5, 2.5], atol=1e-15)
+    np.testing.assert_allclose(x[0, 3:], [2, -4, 6, 0, -1.5, 1, 0, 0.375, 1], atol=1e-15)
 
 
 @pytest.mark.parametrize("factor", [1e-30, 1e30])

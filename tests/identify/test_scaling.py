@@ -67,7 +67,7 @@ def test_ranks_of_a_constant_are_in_the_middle():
 
 
 def test_ranks_have_unit_variance(rng):
-    x = np.hstack([np.zeros((20000, 3)), 100 * rng.random((20000, 2)) ])
+    x = np.hstack([np.zeros((20000, 3)), 100 * rng.random((20000, 2))])
     r = Ranks().fit(x).transform(x)[:, 3:]
     np.testing.assert_allclose(r.mean(axis=0), 0, atol=1e-3)
     np.testing.assert_allclose(r.std(axis=0), 1, atol=1e-3)
@@ -106,5 +106,5 @@ def test_first_axes(rng):
     x = rng.normal(size=(5, 9))
     np.testing.assert_array_equal(FirstAxes(2).fit(x).transform(x), x[:, :5])
     np.testing.assert_array_equal(FirstAxes().fit(x).transform(x), x)
-    with pytest.raises(TooFewAxes, match="at most the 6 principal axes.*got 7"):
+    with pytest.raises(TooFewAxes, match=r"at most the 6 principal axes.*got 7"):
         FirstAxes(7).fit(x)

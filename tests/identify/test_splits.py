@@ -108,5 +108,5 @@ def test_too_few_networks():
     assert by_network(make_examples(16), 1)
     with pytest.raises(IdentificationError, match="rule adam must have at least 4 layers"):
         by_layer(make_examples(12, n_layers=1))
-    with pytest.raises(IdentificationError, match="group must name coordinates.*got 'sede'"):
+    with pytest.raises(IdentificationError, match=r"group must name coordinates.*got 'sede'"):
         by_network(make_examples(), group=("sede",))

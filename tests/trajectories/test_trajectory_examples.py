@@ -1,4 +1,4 @@
-"""Stacking to examples keeps every number in its place; what is admissible follows from the data."""
+"""Stacking keeps every number in its place; what is admissible follows from the data."""
 
 from __future__ import annotations
 

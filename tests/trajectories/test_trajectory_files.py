@@ -1,4 +1,4 @@
-"""Files come back bit for bit; damaged, foreign and unwritable ones are named; writes are atomic."""
+"""Files come back bit for bit; damaged and foreign ones are named; writes are atomic."""
 
 from __future__ import annotations
 
@@ -26,7 +26,9 @@ def path(tmp_path: Path) -> Path:
 
 def bits(dataset: xr.Dataset) -> dict[str, bytes]:
     return {
-        str(name): v.values.tobytes() for name, v in dataset.variables.items() if v.dtype.kind == "f"
+        str(name): v.values.tobytes()
+        for name, v in dataset.variables.items()
+        if v.dtype.kind == "f"
     }
 
 
@@ -83,7 +85,9 @@ def test_damaged_numbers_are_found(path):
         read(path)
 
 
-@pytest.mark.parametrize("content", [b"", b"rubbish" * 999, b"CDF\x01\x00\x00\x00\x00", b"\x89HDF\r\n"])
+@pytest.mark.parametrize(
+    "content", [b"", b"rubbish" * 999, b"CDF\x01\x00\x00\x00\x00", b"\x89HDF\r\n"]
+)
 def test_rubbish_is_refused(content, path):
     path.parent.mkdir()
     path.write_bytes(content)

@@ -17,11 +17,9 @@ from rich.progress import (
 from rich.table import Table
 
 from goaldriven.identify import Identification
+from goaldriven.report.identified import FOLDER
 from goaldriven.studies.folder import StudyFolder
 from goaldriven.studies.runner import usable_cores
-
-RESULTS = "identify"
-"""Where in a study's folder the results lie."""
 
 
 def identify(
@@ -34,8 +32,14 @@ def identify(
     folder = StudyFolder.open(path)
     examples = load_examples(folder.path)
     console = Console(stderr=True)
-    with _bar(console) as bar:
-        task = bar.add_task("identifying", total=None)
+    bar = _bar(console)
+    task = bar.add_task("identifying", total=None)
+
+    def progress(done: int, total: int, what: str) -> None:
+        bar.start()  # not before: a complaint about the input should stand alone
+        bar.update(task, completed=done, total=total)
+
+    try:
         results = run(
             examples,
             grid=grid,
@@ -43,11 +47,14 @@ def identify(
             n_splits=splits,
             seed=seed,
             jobs=jobs or usable_cores(),
-            progress=lambda done, total, what: bar.update(task, completed=done, total=total),
+            progress=progress,
         )
-    results.save(folder.path / RESULTS)
+    finally:
+        if bar.live.is_started:
+            bar.stop()
+    results.save(folder.path / FOLDER)
     _print(results, Console())
-    console.print(f"tables and classifiers → {folder.path / RESULTS}", highlight=False)
+    console.print(f"tables and classifiers → {folder.path / FOLDER}", highlight=False)
 
 
 def _bar(console: Console) -> Progress:

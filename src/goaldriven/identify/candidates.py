@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from sklearn.ensemble import RandomForestClassifier
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import Pipeline
-from sklearn.svm import LinearSVC
+from sklearn.svm import SVC, LinearSVC
 
 from goaldriven.identify.conv1d import Conv1D
 from goaldriven.identify.features import N_POSITIONS, Layout
@@ -96,6 +96,29 @@ class Linear:
 
 
 @dataclass(frozen=True)
+class Gaussian:
+    """A support vector machine with a Gaussian kernel, exp(−γ‖x − x'‖²), one-vs-one.
+
+    Attributes
+    ----------
+    C : inverse of the penalty's weight.
+    gamma : γ times the number of features.
+    """
+
+    C: float
+    gamma: float
+    scaling: Scaling = "zscore"
+
+    def pipeline(self, layout: Layout, seed: int) -> Pipeline:
+        # Distances are the same along all principal axes, of which there are far fewer.
+        head = SVC(C=self.C, gamma=self.gamma / layout.n_features, break_ties=True)
+        return Pipeline([*_scaler(self.scaling), ("axes", PrincipalAxes()), ("classify", head)])
+
+    def trial(self) -> Gaussian:
+        return self
+
+
+@dataclass(frozen=True)
 class Convolution:
     """The Conv1D MLP; see `goaldriven.identify.conv1d.Conv1D`.
 
@@ -129,7 +152,7 @@ def without_axes(pipeline: Pipeline) -> Pipeline:
     A linear readout w on principal axes A with mean μ is the readout wA with the intercept
     lowered by wAμ. The stored axes, by far the largest part, are then not needed.
     """
-    if "axes" not in pipeline.named_steps:
+    if not hasattr(pipeline.named_steps["classify"], "coef_") or "axes" not in pipeline.named_steps:
         return pipeline
     axes, keep = pipeline.named_steps["axes"], pipeline.named_steps["keep"]
     head = pipeline.named_steps["classify"]

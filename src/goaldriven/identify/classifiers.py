@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from goaldriven.errors import IdentificationError, unknown
-from goaldriven.identify.candidates import Candidate, Convolution, Forest, Linear
+from goaldriven.identify.candidates import Candidate, Convolution, Forest, Gaussian, Linear
 
 GRIDS = ("quick", "paper")
 
@@ -91,7 +91,7 @@ _CATALOGUE = (
         "random forest (Breiman 2001)",
         {
             "quick": Grid(
-                tuple(Forest(100, share, trial_estimators=15) for share in ("sqrt", "log2")),
+                tuple(Forest(150, share, trial_estimators=15) for share in ("log2", "sqrt")),
                 "dynamics",
             ),
             "paper": Grid(
@@ -152,6 +152,19 @@ _CATALOGUE = (
             ),
             "paper": Grid(
                 tuple(Linear("logistic", C) for C in (1e-3, 1e-2, 1e-1, 1.0, 1e1, 1e2)),
+                "published",
+            ),
+        },
+    ),
+    Classifier(
+        "kernel_svm",
+        "support vector machine with a Gaussian kernel, not in the paper",
+        {
+            "quick": Grid(
+                tuple(Gaussian(10.0, gamma, "ranks") for gamma in (1.0, 3.0)), "dynamics"
+            ),
+            "paper": Grid(
+                tuple(Gaussian(C, gamma) for C in (1.0, 10.0, 100.0) for gamma in (0.3, 1.0, 3.0)),
                 "published",
             ),
         },

@@ -111,7 +111,7 @@ def _fit(
     threads = torch.get_num_threads()
     torch.set_num_threads(1)  # the same bits whatever the machine, and one core per job
     try:
-        return _train(settings, torch.from_numpy(windows), torch.from_numpy(targets))
+        return _train(settings, torch.tensor(windows), torch.tensor(targets))
     finally:
         torch.set_num_threads(threads)
 

@@ -19,10 +19,10 @@ POSITION_GROUP = "layer_position"
 # What is made of each trajectory v(0…T−1), with the scale m = mean over t of |v(t)|:
 #   value   v(t)
 #   change  (v(t) − v(0)) / m     since the initial network
-#   step    (v(t) − v(t−1)) / m   since the last record; 0 at the first
+#   path    Σ_{s≤t} |v(s) − v(s−1)| / Σ_s |v(s) − v(s−1)|   the share of its way that it has gone
 VIEWS: dict[str, tuple[str, ...]] = {
     "published": ("value",),
-    "dynamics": ("value", "change", "step"),
+    "dynamics": ("value", "change", "path"),
 }
 
 # Forests compute in float32; beyond it a finite statistic would become infinite.
@@ -112,8 +112,9 @@ def features(
 
     The layer's position comes first, one-hot (early, middle, deep); then the trajectories
     statistic by statistic. ``"published"`` holds the values only; ``"dynamics"`` adds, of each
-    trajectory v with m = mean over t of \\|v(t)\\|, the change since the initial network
-    (v(t) − v(0))/m and since the last record (v(t) − v(t−1))/m (0 at the first). A feature is
+    trajectory v with m = mean over t of abs v(t), the change since the initial network
+    (v(t) − v(0))/m, and the share of its whole way up and down that it has gone by t: the sum of
+    abs(v(s) − v(s−1)) over s ≤ t, divided by that over all s; 0 for a constant. A feature is
     computed from its own example alone. Magnitudes are capped at 3e38, the range of float32.
 
     Raises
@@ -136,11 +137,12 @@ def _view(values: NDArray[np.float64], view: str) -> NDArray[np.float64]:
     """One view of trajectories (example, statistic, epoch)."""
     if view == "value":
         return values
-    scale = np.abs(values).mean(axis=-1, keepdims=True)
-    relative = values / np.where(scale > 0, scale, 1.0)
     if view == "change":
+        scale = np.abs(values).mean(axis=-1, keepdims=True)
+        relative = values / np.where(scale > 0, scale, 1.0)
         return relative - relative[..., :1]
-    return np.diff(relative, axis=-1, prepend=relative[..., :1])
+    gone = np.abs(np.diff(values, axis=-1, prepend=values[..., :1])).cumsum(axis=-1)
+    return gone / np.where(gone[..., -1:] > 0, gone[..., -1:], 1.0)
 
 
 def _check_finite(

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.pipeline import Pipeline
 
-from goaldriven.identify.features import Layout
+from goaldriven.identify.features import N_POSITIONS, Layout
+from goaldriven.identify.scaling import PrincipalAxes
 
 Matrix = NDArray[np.float64]
 
@@ -27,6 +30,29 @@ def gini_importances(pipeline: Pipeline, layout: Layout) -> Matrix:
     return np.add.reduceat(per_feature, starts, axis=1)
 
 
+@dataclass(frozen=True)
+class _Rows:
+    """Scaled examples, and what is seen of them behind the principal axes where there are any."""
+
+    scaled: Matrix
+    axes: PrincipalAxes | None
+
+    @cached_property
+    def seen(self) -> Matrix:
+        return self.scaled if self.axes is None else self.axes.transform(self.scaled)
+
+    def exchanged(self, columns: slice, order: NDArray[np.intp]) -> Matrix:
+        """What is seen when each example has these columns from another, ``order`` says which."""
+        rows = self.seen.copy()
+        change = self.scaled[order, columns] - self.scaled[:, columns]
+        if self.axes is None or columns.stop <= N_POSITIONS:
+            rows[:, columns] = self.scaled[order, columns]
+        else:  # axes are linear: only the change has to be turned
+            turned = self.axes.axes_[:, columns.start - N_POSITIONS : columns.stop - N_POSITIONS]
+            rows[:, N_POSITIONS:] += change @ turned.T
+        return rows
+
+
 def permutation_importances(
     pipeline: Pipeline,
     x: Matrix,
@@ -42,9 +68,12 @@ def permutation_importances(
     another, and then each alone shows little importance.
     """
     # Scaling is feature by feature: exchanging before or after it is the same, and after is quick.
-    x = pipeline[:-1].transform(x) if len(pipeline) > 1 else x
-    head = pipeline.steps[-1][1]
-    accuracy = np.mean(head.predict(x) == y)
+    steps = dict(pipeline.steps)
+    if scaler := steps.pop("scale", None):
+        x = scaler.transform(x)
+    rows = _Rows(x, steps.pop("axes", None))
+    classify = Pipeline(list(steps.items()))
+    accuracy = np.mean(classify.predict(rows.seen) == y)
     lost = np.empty((repeats, len(layout.groups)))
     bounds = np.flatnonzero(np.diff(layout.group_of_feature, prepend=-1, append=-1))
     groups = [slice(a, b) for a, b in itertools.pairwise(bounds)]
@@ -52,10 +81,8 @@ def permutation_importances(
     for repeat in range(repeats):
         for start in range(0, len(groups), per_call):
             some = groups[start : start + per_call]
-            copies = np.repeat(x[None], len(some), axis=0)
-            for copy, columns in zip(copies, some, strict=True):
-                copy[:, columns] = x[rng.permutation(len(x)), columns]
-            predicted = head.predict(copies.reshape(-1, x.shape[1])).reshape(len(some), -1)
+            copies = [rows.exchanged(columns, rng.permutation(len(x))) for columns in some]
+            predicted = classify.predict(np.concatenate(copies)).reshape(len(some), -1)
             lost[repeat, start : start + per_call] = accuracy - (predicted == y).mean(axis=1)
     return lost
 

@@ -47,8 +47,8 @@ class Ranks(TransformerMixin, BaseEstimator):
 
     The empirical distribution function is interpolated between ``n_knots`` quantiles q of the
     training part, F(x) = mean over k of clip((x − q_k) / (q_{k+1} − q_k), 0, 1), and scaled to
-    the variance 1 of evenly spread values, 2√3·(F(x) − ½). Statistics of different tasks, architectures
-    and layers differ by orders of magnitude; ranks see their order and no outliers.
+    the variance 1 of evenly spread values, 2√3·(F(x) − ½). Statistics of different tasks,
+    architectures and layers differ by orders of magnitude; ranks see their order and no outliers.
 
     Where neighbouring quantiles coincide that is a step, with ½ at the value itself.
     """

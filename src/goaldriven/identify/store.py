@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import skops.io
 from sklearn.pipeline import Pipeline
 
 from goaldriven.errors import DataError, StudyError
@@ -28,14 +27,13 @@ FORMAT = 1
 # file; `_check_trees` makes sure that they stay inside.
 _TRUSTED = [
     "goaldriven.identify.conv1d.Conv1D",
+    "goaldriven.identify.scaling.PrincipalAxes",
     "goaldriven.identify.scaling.Ranks",
     "goaldriven.identify.scaling.ZScore",
     "sklearn.tree._tree.Tree",
 ]
-_TEXT = {
-    "classifier", "observables", "split_kind", "parameters", "network", "rule", "verdict",
-    "true", "predicted", "kind", "statistic", "measure",
-}  # fmt: skip
+_WHOLE_NUMBERS = ("split", "n_train", "n_test", "correct", "count", "n")
+_NUMBERS = ("accuracy", "chance", "cv_accuracy", "probability", "mean", "sem")
 
 
 def save(results: Identification, folder: str | Path) -> None:
@@ -60,6 +58,8 @@ def save(results: Identification, folder: str | Path) -> None:
     for name in COLUMNS:
         write_bytes(folder / f"{name}.csv", _to_csv(getattr(results, name)))
     write_bytes(folder / "summary.csv", _to_csv(results.summary()))
+    import skops.io  # takes a second, which those who save nothing are spared
+
     for fitted in results.fitted:
         stream = io.BytesIO()
         skops.io.dump(fitted.pipeline, stream, compression=zipfile.ZIP_DEFLATED)
@@ -109,19 +109,22 @@ def _to_csv(table: pd.DataFrame) -> bytes:
 
 
 def _read_csv(path: Path, name: str) -> pd.DataFrame:
-    # Rules may be called NA and network ids may look like numbers: text stays text.
-    text = {column: str for column in COLUMNS[name] if column in _TEXT}
-    numbers = {column: [""] for column in COLUMNS[name] if column not in _TEXT}
+    # Rules may be called NA and network ids may look like numbers, so nothing is guessed; and
+    # Python's float() gives back the very bits that were written.
     try:
-        table = pd.read_csv(
-            path, dtype=text, keep_default_na=False, na_values=numbers,
-            float_precision="round_trip",
-        )  # fmt: skip
+        table = pd.read_csv(path, dtype=str, keep_default_na=False)
+        missing = [column for column in COLUMNS[name] if column not in table]
+        if missing:
+            raise DataError(f"{path} must have a column '{missing[0]}', got {list(table)}")
+        for column in table:
+            if column in _WHOLE_NUMBERS:
+                table[column] = table[column].astype(np.int64)
+            elif column in _NUMBERS:
+                table[column] = [float(value or "nan") for value in table[column]]
     except (OSError, ValueError) as error:
+        if isinstance(error, DataError):
+            raise
         raise DataError(f"cannot read {path}: {error}") from error
-    missing = [column for column in COLUMNS[name] if column not in table]
-    if missing:
-        raise DataError(f"{path} must have a column '{missing[0]}', got {list(table)}")
     return table
 
 
@@ -175,6 +178,8 @@ def _fitted_from(record: Mapping[str, Any], folder: Path) -> Fitted:
 
 
 def _load_pipeline(path: Path, layout: Layout) -> Pipeline:
+    import skops.io
+
     try:
         pipeline = skops.io.load(path, trusted=_TRUSTED)
     except Exception as error:  # zip, JSON and NumPy errors, untrusted types
