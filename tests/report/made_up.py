@@ -168,7 +168,10 @@ def make_identification(networks: list[xr.Dataset], level: float = 0.0) -> Ident
             g: [name for name, s in STATISTICS.items() if s.measure in measures[g]] for g in GROUPS
         },
         "networks": {n.attrs["network_id"]: n.attrs["rule"] for n in used},
-        "n_examples": sum(n.sizes["layer"] for n in used),
+        "examples": {
+            "network": [n.attrs["network_id"] for n in used for _ in n["layer"]],
+            "layer": [str(layer) for n in used for layer in n["layer"].values],
+        },
         "versions": {"scikit-learn": "1.7.0", "numpy": "2.1.0"},
     }  # fmt: skip
     empty = pd.DataFrame(columns=["classifier", "observables", "split_kind", "split", "network",

@@ -9,7 +9,6 @@ import typer
 from rich.console import Console
 from rich.progress import (
     BarColumn,
-    MofNCompleteColumn,
     Progress,
     TextColumn,
     TimeElapsedColumn,
@@ -75,9 +74,7 @@ def _bar(console: Console) -> Progress:
     return Progress(
         TextColumn("{task.description}"),
         BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("networks"),
-        TextColumn("{task.fields[epochs]}"),
+        TextColumn("{task.fields[finished]} networks"),
         TimeElapsedColumn(),
         TextColumn("left"),
         TimeRemainingColumn(elapsed_when_finished=False),
@@ -89,24 +86,25 @@ def _bar(console: Console) -> Progress:
 def _reporter(
     bar: Progress, console: Console, left: list[NetworkSpec]
 ) -> Callable[[str, NetworkSpec], None]:
-    """Advance the bar by epochs' share of a network; say aloud what failed or was killed."""
-    task = bar.add_task("training", total=len(left), epochs="")
-    done_epochs: dict[str, int] = {}
+    """Advance the bar epoch by epoch; say aloud what failed or was killed."""
+    task = bar.add_task("training", total=sum(n.epochs for n in left), finished=f"0/{len(left)}")
+    epochs = dict.fromkeys((n.network_id for n in left), 0)
+    ended: set[str] = set()
 
     def report(kind: str, network: NetworkSpec) -> None:
         key = network.network_id
-        done = done_epochs.get(key, 0)
         if kind == "epoch":
-            done_epochs[key] = done + 1
-            bar.advance(task, 1 / network.epochs)
-            return
-        whole = 0.0 if kind == "killed" else 1.0
-        bar.advance(task, whole - done / network.epochs)
-        done_epochs[key] = 0 if kind == "killed" else network.epochs
-        if kind == "killed":
+            epochs[key] += 1
+        elif kind == "killed":
+            epochs[key] = 0
             console.print(f"a worker was killed at {network.label}; trying it again")
-        elif kind == "failed":
-            console.print(f"failed: {network.label} ({network.network_id})")
+        else:
+            epochs[key] = network.epochs
+            ended.add(key)
+            if kind == "failed":
+                console.print(f"failed: {network.label} ({key})")
+        finished = f"{len(ended)}/{len(left)}"
+        bar.update(task, completed=sum(epochs.values()), finished=finished)
 
     return report
 

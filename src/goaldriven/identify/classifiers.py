@@ -91,7 +91,7 @@ _CATALOGUE = (
         "random forest (Breiman 2001)",
         {
             "quick": Grid(
-                tuple(Forest(150, share, trial_estimators=15) for share in ("log2", "sqrt")),
+                tuple(Forest(100, share, trial_estimators=12) for share in ("log2", "sqrt")),
                 "dynamics",
             ),
             "paper": Grid(
@@ -114,7 +114,7 @@ _CATALOGUE = (
                 tuple(
                     Linear("svm", C, n_components, "ranks", tolerance=1e-2)
                     for n_components in (None, 40)
-                    for C in (0.1, 0.01)
+                    for C in (0.01, 0.003)
                 ),
                 "dynamics",
             ),
@@ -147,7 +147,7 @@ _CATALOGUE = (
         "softmax regression with an L2 penalty, as a baseline",
         {
             "quick": Grid(
-                tuple(Linear("logistic", C, scaling="ranks", tolerance=1e-3) for C in (1.0, 0.1)),
+                tuple(Linear("logistic", C, scaling="ranks", tolerance=1e-2) for C in (0.1, 1.0)),
                 "dynamics",
             ),
             "paper": Grid(

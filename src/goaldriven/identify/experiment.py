@@ -38,7 +38,7 @@ def identify(
     n_splits: int = 10,
     statistics: str | Sequence[str] = "admissible",
     views: str | None = None,
-    permutations: int = 3,
+    permutations: int = 1,
     keep: Sequence[int] = (0,),
     seed: int = 0,
     jobs: int = 1,
