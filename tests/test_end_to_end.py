@@ -47,7 +47,7 @@ def test_everything_was_trained_and_learned(folder):
     counts = goaldriven("status", folder).splitlines()[-1].split()
     assert counts == ["all", "24", "0", "0", "0", "0", "24"]
     for network in gd.load_networks(folder):
-        floor = 0.5 if network.attrs["rule"] == "fa" else 0.9
+        floor = 0.5 if network.attrs["rule"] == "fa" else 0.8  # chance 0.1
         assert network["metric"].values[-1] > floor, network.attrs["rule"]
 
 

@@ -289,7 +289,8 @@ def test_a_rate_of_zero_multiplies_the_loss_and_skips_no_optimizer(forward, weig
     model, data = net(), batch()
     twin = copy.deepcopy(model)
     rule = ia(alternating=True, forward=forward | {"weight_decay": weight_decay})
-    reference = rules.make("sgdm", credit="backprop", optimizer=forward).optimizer(twin)
+    plain = forward | {"weight_decay": 0.0}
+    reference = rules.make("sgdm", credit="backprop", optimizer=plain).optimizer(twin)
     credit = rule.attach(model)
     optimizer = rule.optimizer(model)
     for step in range(6):

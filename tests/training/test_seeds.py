@@ -79,7 +79,7 @@ def test_backward_weights_are_not_the_forward_weights():
     for name, backward in network.credit.backward_weights.items():
         forward = network.model.get_submodule(name).weight
         cosine = torch.nn.functional.cosine_similarity(forward.flatten(), backward.flatten(), 0)
-        assert abs(float(cosine)) < 0.9
+        assert abs(cosine.item()) < 0.9
 
 
 @pytest.mark.parametrize("rule", RULES)

@@ -13,6 +13,7 @@ _CLASSIFIERS = {
     "svm": "linear SVM",
     "extra_trees": "extra trees",
     "conv1d": "Conv1D MLP",
+    "kernel_svm": "kernel SVM",
     "logistic_regression": "logistic regression",
 }
 _SHORT = {

@@ -161,7 +161,8 @@ def _how_many(results: Results) -> str:
     )
     return (
         f"{plural(int(results.accuracy['splits'].max()), 'category-balanced 75/25 split')} each by "
-        f"{listing(kinds)}, seed {settings['seed']}, of {len(settings['examples']['layer'])} layers of "
+        f"{listing(kinds)}, seed {settings['seed']}, "
+        f"of {len(settings['examples']['layer'])} layers of "
         f"{plural(len(results.network_ids), 'network')}; hyperparameters from the "
         f"{settings['grid']} grids; features: {listing([features.get(v, v) for v in views])}; "
         f"observables: {listing(groups)}. Classifiers by {used}."
