@@ -11,7 +11,6 @@ _FUNCTIONS = {"raw": "", "abs": "abs ", "sq": "sq "}
 _CLASSIFIERS = {
     "random_forest": "random forest",
     "svm": "linear SVM",
-    "extra_trees": "extra trees",
     "conv1d": "Conv1D MLP",
     "kernel_svm": "kernel SVM",
     "logistic_regression": "logistic regression",
