@@ -60,7 +60,7 @@ _HOME: dict[str, str] = {
     **dict.fromkeys(("build", "train"), "goaldriven.training"),
     **dict.fromkeys(("load_examples", "load_networks"), "goaldriven.trajectories"),
     "load_trajectory": "goaldriven.trajectories:read",
-    "identify": "goaldriven.identify",
+    "identify": "goaldriven.identify:",  # a callable package: gd.identify(…), gd.identify.load(…)
     "write_report": "goaldriven.report",
     "rules": "goaldriven.rules:",
 }  # fmt: skip
