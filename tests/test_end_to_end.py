@@ -50,6 +50,11 @@ def test_everything_was_trained_and_learned(folder):
     for network in gd.load_networks(folder):
         assert network["metric"].values[-1] > 0.2, network.attrs["rule"]
         assert network["loss"].values[-1] < network["loss"].values[0]
+    final = [(n.attrs["rule"], float(n["metric"][-1])) for n in gd.load_networks(folder)]
+    medians = pd.DataFrame(final, columns=["rule", "metric"]).groupby("rule")["metric"].median()
+    assert medians["adam"] > 0.8
+    assert medians["sgdm"] > 0.5
+    assert medians["fa"] > 0.5
 
 
 @pytest.mark.slow

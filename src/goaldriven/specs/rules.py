@@ -137,8 +137,8 @@ class RuleSpec(NamedSpec):
     optimizer: OptimizerSpec
 
 
-# The metaparameters of the four rules are the best of `benchmarks/search_metaparameters.py`: TPE on
-# the training digits only; docs/methods.md has the details. Nothing was adjusted afterwards.
+# The metaparameters of the four rules come from `benchmarks/search_metaparameters.py`: TPE on the
+# training digits only. docs/methods.md says which settings were scored again, and how.
 _CATALOGUE: tuple[tuple[str, RuleSpec], ...] = (
     (
         "backprop, SGD with Nesterov momentum 0.9",
