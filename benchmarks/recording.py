@@ -14,25 +14,23 @@ the largest layer for one batch. Prints a Markdown table.
 from __future__ import annotations
 
 import argparse
-import multiprocessing
-import resource
 import statistics
-import time
 from collections.abc import Callable
 
 import torch
+from timing import clock_for, in_own_process, interleave, peak_memory, reset_peak_memory
 from torch import Tensor
 
 from goaldriven import architectures, observables
 from goaldriven.heads import Readout
-from goaldriven.specs.architectures import KNet, ResNet10
+from goaldriven.specs.architectures import KNet, ResNet
 
 # name → architecture, image size, channels, stimuli, batch size
-NETWORKS: dict[str, tuple[KNet | ResNet10, int, int, int, int]] = {
+NETWORKS: dict[str, tuple[KNet | ResNet, int, int, int, int]] = {
     "knet5": (KNet(name="knet5"), 32, 3, 1024, 128),
-    "resnet10": (ResNet10(name="resnet10"), 32, 3, 512, 128),
+    "resnet10": (ResNet(name="resnet10"), 32, 3, 512, 128),
     "knet4 half width, digits": (KNet(name="knet4", width=0.5), 8, 1, 450, 256),
-    "resnet10 half width, digits": (ResNet10(name="resnet10", width=0.5), 8, 1, 450, 256),
+    "resnet10 half width, digits": (ResNet(name="resnet10", width=0.5), 8, 1, 450, 256),
 }
 
 
@@ -52,33 +50,22 @@ def forward(model: torch.nn.Module, batches: list[Tensor]) -> None:
             model(batch)
 
 
-def clock_for(device: str, threads: int) -> Callable[[], float]:
-    if device == "cpu":
-        return time.process_time if threads == 1 else time.perf_counter
-
-    def clock() -> float:
-        torch.cuda.synchronize()
-        return time.perf_counter()
-
-    return clock
-
-
 def times(
     network: str, device: str, repetitions: int, clock: Callable[[], float]
 ) -> tuple[float, float, float]:
     """Median milliseconds of a pass and of a recording, and the median ratio."""
     model, batches = make(network, device)
-    passes, recordings = [], []
-    for repetition in range(repetitions + 1):
-        start = clock()
-        forward(model, batches)
-        middle = clock()
-        observables.record(model, model.layers, batches)
-        if repetition:  # the first warms up
-            passes.append(1e3 * (middle - start))
-            recordings.append(1e3 * (clock() - middle))
+    steps = (
+        lambda: forward(model, batches),
+        lambda: observables.record(model, model.layers, batches),
+    )
+    passes, recordings = interleave(steps, repetitions, clock, unmeasured=1)
     ratios = [r / p for r, p in zip(recordings, passes, strict=True)]
-    return statistics.median(passes), statistics.median(recordings), statistics.median(ratios)
+    return (
+        1e3 * statistics.median(passes),
+        1e3 * statistics.median(recordings),
+        statistics.median(ratios),
+    )
 
 
 def _largest_activations(model: architectures.Network, batch: Tensor) -> int:
@@ -96,33 +83,18 @@ def _largest_activations(model: architectures.Network, batch: Tensor) -> int:
     return max(sizes)
 
 
-def _peak(device: str) -> int:
-    if device == "cpu":
-        return 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return torch.cuda.max_memory_allocated()
-
-
-def _measure_memory(network: str, device: str, threads: int, queue: multiprocessing.Queue) -> None:
+def extra_memory(network: str, device: str, threads: int) -> float:
+    """Peak memory beyond that of forward passes, in activations of the largest layer."""
     torch.set_num_threads(threads)
     model, batches = make(network, device)
     observables.record(model, model.layers, [batches[0][:2]])  # loads code
     unit = _largest_activations(model, batches[0])
+    reset_peak_memory(device)
     for _ in range(3):
         forward(model, batches)
-    before = _peak(device)
+    before = peak_memory(device)
     observables.record(model, model.layers, batches)
-    queue.put((_peak(device) - before) / unit)
-
-
-def extra_memory(network: str, device: str, threads: int) -> float:
-    """Peak memory beyond that of forward passes, in activations of the largest layer."""
-    context = multiprocessing.get_context("spawn")
-    queue = context.Queue()
-    process = context.Process(target=_measure_memory, args=(network, device, threads, queue))
-    process.start()
-    peak = queue.get()
-    process.join()
-    return peak
+    return (peak_memory(device) - before) / unit
 
 
 def main() -> None:
@@ -140,7 +112,7 @@ def main() -> None:
         few = NETWORKS[network][1] < 32
         repetitions = arguments.repetitions * (10 if few else 1)
         plain, recording, ratio = times(network, arguments.device, repetitions, clock)
-        memory = extra_memory(network, arguments.device, arguments.threads)
+        memory = in_own_process(extra_memory, network, arguments.device, arguments.threads)
         _, _, _, n_stimuli, batch_size = NETWORKS[network]
         print(
             f"| {network} | {n_stimuli} in {batch_size}s | {plain:.1f} | {recording:.1f} "

@@ -1,36 +1,35 @@
 """What a training step costs under each learning rule, relative to plain PyTorch backprop.
 
-    python benchmarks/training_step.py [--repetitions 30] [--threads 1] [--networks knet5 resnet10]
+    python benchmarks/training_step.py [--repetitions 30] [--threads 1] [--networks knet5 resnet18]
 
 A step is: zero the gradients, forward, loss, backward, both optimizers. The plain step has the same
 network, batch and forward optimizer, and nothing of the package in it. Steps of all variants are
 interleaved, in an order that rotates, in one process; a ratio is the median over repetitions of the
 ratios within one repetition. On a CPU with one thread time is the process' CPU time, which other
-processes do not stretch. Prints a Markdown table.
+processes do not stretch. The peak of memory is that of a process of its own less what it held
+before the network was made, over the same of the plain step. Prints a Markdown table.
 """
 
 from __future__ import annotations
 
 import argparse
 import statistics
-import time
-from collections.abc import Callable
 
 import torch
+from timing import Step, clock_for, in_own_process, interleave, peak_memory, reset_peak_memory
 from torch.nn import functional
 
 from goaldriven import architectures, rules
 from goaldriven.heads import Readout
-from goaldriven.specs.architectures import KNet, ResNet10
-from goaldriven.specs.rules import LayerwiseOperations
-
-Step = Callable[[], None]
+from goaldriven.specs.architectures import KNet, ResNet
+from goaldriven.specs.credit import LayerwiseOperations
 
 # name → architecture, image size, channels, batch size
 NETWORKS = {
     "knet5": (KNet(name="knet5"), 32, 3, 128),
-    "resnet10": (ResNet10(name="resnet10"), 32, 3, 128),
-    "resnet10_v2": (ResNet10(name="resnet10_v2"), 32, 3, 128),
+    "resnet10": (ResNet(name="resnet10"), 32, 3, 128),
+    "resnet18": (ResNet(name="resnet18"), 32, 3, 64),
+    "resnet10_v2": (ResNet(name="resnet10_v2"), 32, 3, 128),
     "knet4 half width, digits": (KNet(name="knet4", width=0.5), 8, 1, 64),
 }
 
@@ -49,16 +48,27 @@ def _ia(*operations: str, **settings: object) -> rules.LearningRule:
     return rules.make("ia", credit=credit)
 
 
+def _aligned(name: str, **settings: object) -> rules.LearningRule:
+    """A named rule in its plainest form, as the goals are stated for."""
+    return rules.make(name, credit={"optimizer": _ALIGN["optimizer"], **settings})
+
+
 def variants() -> dict[str, rules.LearningRule]:
-    return {
-        "fa": rules.make("fa"),
+    named = {name: rules.make(name) for name in ("fa", "usf", "brsf", "frsf", "dfa", "kp")}
+    return named | {
+        "sa": _aligned("sa"),
+        "wm": _aligned("wm", input_noise=None, alternating=False),
+        "aa": _aligned("aa"),
         "ia": _ia(),
         "ia, linear operations": _ia(*_LINEAR),
         "ia, + forward normalisation": _ia(*_LINEAR, "forward_feature_normalisation"),
         "ia, + input normalisation": _ia(*_LINEAR, "input_feature_normalisation"),
         "ia, backward ReLU": _ia("backward_relu"),
         "ia, backward normalisation": _ia("backward_feature_normalisation"),
-        "ia, alternating (two steps)": _ia(alternating=True),
+        "ia, noise, alternating (two steps)": _ia(input_noise=1.0, alternating=True),
+        "wp": rules.make("wp"),
+        "np": rules.make("np"),
+        "npf": rules.make("npf"),
     }
 
 
@@ -95,30 +105,22 @@ def steps_of(network: str, rule: rules.LearningRule, device: str) -> tuple[Step,
     return plain_step, rule_step
 
 
-def interleave(
-    steps: list[Step], repetitions: int, clock: Callable[[], float]
-) -> list[list[float]]:
-    """Seconds of each step in each repetition, after two unmeasured ones."""
-    seconds: list[list[float]] = [[] for _ in steps]
-    for repetition in range(repetitions + 2):
-        for i in range(len(steps)):
-            which = (i + repetition) % len(steps)
-            start = clock()
-            steps[which]()
-            if repetition >= 2:
-                seconds[which].append(clock() - start)
-    return seconds
+def memory_of(network: str, variant: str, which: int, device: str, threads: int) -> float:
+    """Bytes that three steps need at most: plain ones (0) or those under the rule (1)."""
+    torch.set_num_threads(threads)
+    _warm_up(device)
+    before = reset_peak_memory(device)
+    step = steps_of(network, variants()[variant], device)[which]
+    for _ in range(3):
+        step()
+    return peak_memory(device) - before
 
 
-def clock_for(device: str, threads: int) -> Callable[[], float]:
-    if device == "cpu":
-        return time.process_time if threads == 1 else time.perf_counter
-
-    def clock() -> float:
-        torch.cuda.synchronize()
-        return time.perf_counter()
-
-    return clock
+def _warm_up(device: str) -> None:
+    """Code that any step loads, so that it counts for none."""
+    layers = torch.nn.Sequential(torch.nn.Conv2d(1, 2, 3), torch.nn.Flatten()).to(device)
+    layers(torch.zeros(2, 1, 4, 4, device=device)).sum().backward()
+    torch.optim.Adam(layers.parameters(), fused=True).step()
 
 
 def main() -> None:
@@ -131,15 +133,19 @@ def main() -> None:
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     clock = clock_for(arguments.device, arguments.threads)
-    print("| network | rule | plain backprop, ms | rule, ms | ratio |")
-    print("|---|---|---:|---:|---:|")
+    print("| network | rule | plain backprop, ms | rule, ms | ratio | peak memory |")
+    print("|---|---|---:|---:|---:|---:|")
     for network in arguments.networks:
         for name in arguments.variants:
             steps = steps_of(network, variants()[name], arguments.device)
             plain, rule = interleave(list(steps), arguments.repetitions, clock)
             ratio = statistics.median(r / p for p, r in zip(plain, rule, strict=True))
+            memory = in_own_process(
+                memory_of, network, name, 1, arguments.device, arguments.threads
+            ) / in_own_process(memory_of, network, name, 0, arguments.device, arguments.threads)
             times = (1e3 * statistics.median(seconds) for seconds in (plain, rule))
-            print("| {} | {} | {:.1f} | {:.1f} | {:.2f} |".format(network, name, *times, ratio))
+            row = "| {} | {} | {:.1f} | {:.1f} | {:.2f} | {:.2f} |"
+            print(row.format(network, name, *times, ratio, memory), flush=True)
 
 
 if __name__ == "__main__":

@@ -27,6 +27,7 @@ class Table(StrEnum):
     tasks = "tasks"
     statistics = "statistics"
     studies = "studies"
+    searches = "searches"
 
 
 class Grid(StrEnum):
@@ -44,7 +45,7 @@ Jobs = Annotated[
 
 @app.command("list")
 def list_(table: Annotated[Table, typer.Argument(help="Which table.")]) -> None:
-    """List the rules, architectures, tasks, statistics or studies that there are."""
+    """List the rules, architectures, tasks, statistics, studies or searches that there are."""
     from goaldriven.commands import listing
 
     listing.show_table(table.value)
@@ -70,6 +71,31 @@ def run(
     from goaldriven.commands import running
 
     running.run(study, out, jobs, only, device, threads, retry_failed)
+
+
+@app.command()
+def search(
+    search: Annotated[
+        str, typer.Argument(help="A search file (YAML) or the name of a shipped one.")
+    ],
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", help="Folder; default results/<search>.")
+    ] = None,
+    jobs: Jobs = None,
+    trials: Annotated[
+        int | None, typer.Option(min=1, help="Trials in all; default as in the file.")
+    ] = None,
+    storage: Annotated[
+        str | None,
+        typer.Option(help="Database URL, for several machines; default a file in the folder."),
+    ] = None,
+    device: Annotated[str, typer.Option(help="Torch device of the workers.")] = "cpu",
+    threads: Annotated[int, typer.Option(min=1, help="Torch threads per worker.")] = 1,
+) -> None:
+    """Search for the settings that score best; resumes where it stopped."""
+    from goaldriven.commands import searching
+
+    searching.search(search, out, jobs, trials, storage, device, threads)
 
 
 @app.command()

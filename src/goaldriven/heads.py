@@ -24,4 +24,18 @@ class Contrastive:
     projection: int
 
 
-Head = Readout | Contrastive
+@dataclass(frozen=True)
+class Reconstruction:
+    """The second half of an autoencoder in place of the readout.
+
+    Three dense layers: ``bottleneck`` (features → ``bottleneck`` units, linear), ``decoder`` (back
+    to as many tanh units as there are features) and ``reconstruction`` (``n_outputs``, linear). On
+    a network with 200 features that is the 784-200-2-200-784 of the published code of Lansdell,
+    Prakash & Kording 2019, but for its rectified output.
+    """
+
+    n_outputs: int
+    bottleneck: int
+
+
+Head = Readout | Contrastive | Reconstruction

@@ -32,6 +32,12 @@ def same_pool(x, reduce):
     return y
 
 
+def max_pool(x):
+    """3×3 windows, stride 2, one row and column of −∞ all around."""
+    padded = np.pad(x, ((0, 0), (0, 0), (1, 1), (1, 1)), constant_values=-np.inf)
+    return sliding_window_view(padded, (3, 3), axis=(2, 3))[:, :, ::2, ::2].max(axis=(4, 5))
+
+
 def lrn(x, radius=3, bias=1.0, alpha=5e-5, beta=0.75):
     y = np.empty_like(x)
     for c in range(x.shape[1]):

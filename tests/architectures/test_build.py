@@ -16,6 +16,7 @@ from goaldriven.specs import ARCHITECTURES
 
 HEADS = [Readout(10), Contrastive(16)]
 SHAPES = [(1, 8, 8), (3, 32, 32)]
+NONLINEARITIES = {nn.ReLU: torch.relu, nn.Tanh: torch.tanh}
 
 
 def make(name, shape=(1, 8, 8), head=HEADS[0], seed=0, width=0.25):
@@ -41,7 +42,7 @@ class TestEveryArchitecture:
         one, two = make(name, shape, head, seed=1), make(name, shape, head, seed=2)
         for layer in one.layers:
             a, b = (m.get_submodule(layer.name).weight for m in (one, two))
-            assert not torch.isclose(a, b).any()
+            assert torch.isclose(a, b).double().mean() < 1e-3, "coincidences alone"
 
     def test_global_generator_is_neither_read_nor_moved(self, name, shape, head):
         torch.manual_seed(1)
@@ -68,7 +69,8 @@ class TestEveryArchitecture:
             produced, activity = seen[layer.name][1], seen[layer.output][1]
             if layer.output != layer.name:
                 assert torch.equal(seen[layer.output][0], produced)
-                assert torch.equal(activity, produced.relu())
+                nonlinearity = NONLINEARITIES[type(model.get_submodule(layer.output))]
+                assert torch.equal(activity, nonlinearity(produced))
             assert activity.shape[0] == 3
 
     def test_forward_is_the_head_on_flat_features(self, name, shape, head):

@@ -41,8 +41,16 @@ def make_network(spec: NetworkSpec, *, diverges_at: int | None = None) -> xr.Dat
         else 90 - 40 * progress[:, None] + rng.normal(0, 2, shape[:2])
     )
     per_layer = ("epoch", "layer")
+    forward = rng.normal(0, 1 + progress[:, None, None], (*shape[:2], 100)).astype("float32")
+    backward = (forward * np.cos(np.radians(angle))[..., None]
+                + rng.normal(0, 0.5, forward.shape)).astype("float32")  # fmt: skip
+    backward[:, 0, 72:] = forward[:, 0, 72:] = np.nan  # a first layer of 72 weights
+    paired = (*per_layer, "pair")
+    pairs = {"forward_weight": (paired, forward), "backward_weight": (paired, backward)}
+    update = np.where(epochs[:, None] > 0, 80 + rng.normal(0, 3, shape[:2]), np.nan)
     data = xr.Dataset(
         {
+            **({} if backprop else pairs), "update_angle": (per_layer, update),
             "observable": ((*per_layer, "statistic"), observable),
             "loss": ("epoch", loss), "metric": ("epoch", metric),
             "training_loss": ("epoch", np.where(epochs == 0, np.nan, 0.9 * loss)),

@@ -79,7 +79,7 @@ def test_all_is_seen_and_nothing_overflows(folder, tmp_path, width):
     assert found["window"] == width
     assert found["scroll"] <= width
     assert found["wide"] == []
-    assert len(found["boxes"]) == 7
+    assert len(found["boxes"]) == 9
     for box in found["boxes"]:
         assert box["natural"] > 0, box["alt"]
         assert box["visible"]

@@ -13,7 +13,7 @@ import pytest
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 
-from goaldriven.report import figures, identified, tables
+from goaldriven.report import figures, identified, robustness, tables
 from goaldriven.report.names import statistic_label
 from goaldriven.report.style import rule_styles
 
@@ -115,17 +115,115 @@ def test_trajectories_draw_medians_and_single_layers(networks):
 def test_alignment_panels_hold_their_quantity_and_position(networks):
     table = tables.alignment(networks)
     figure = figures.alignment(table, RULES)
-    panels = np.array(figure.axes).reshape(3, 3)
+    panels = np.array(figure.axes).reshape(4, 3)
     for row, quantity in zip(panels, tables.ALIGNMENT, strict=True):
         for axes, position in zip(row, tables.POSITIONS, strict=True):
-            for rule in ("fa", "ia"):
+            for rule in RULES if quantity == "update_angle" else ("fa", "ia"):
                 ((_, y),) = lines_of(axes, rule_styles(RULES)[rule].colour)
                 chosen = table[(table["quantity"] == quantity) & (table["position"] == position)
                                & (table["rule"] == rule)]  # fmt: skip
                 np.testing.assert_array_equal(y, chosen["median"])
+                assert axes.get_ylim()[0] < y.min()
+                assert y.max() < axes.get_ylim()[1]
     references = {line.get_ydata()[0] for line in panels[0, 0].get_lines()
                   if len(line.get_ydata()) == 2}  # fmt: skip
     assert {0, 90} <= references
+
+
+def test_bands_give_way_to_lines_where_there_are_many_rules(networks):
+    curves = tables.learning_curves(networks)
+    rules = [f"rule{i}" for i in range(7)]
+    many = pd.concat([curves[curves["rule"] == "fa"].assign(rule=rule) for rule in rules])
+    few = many[many["rule"] != "rule6"]
+    assert len(figures.learning_curves(few).axes[0].collections) == 6
+    axes = figures.learning_curves(many).axes[0]
+    assert not axes.collections
+    for style in rule_styles(rules).values():
+        assert len(lines_of(axes, style.colour)) == 1
+    table = tables.alignment(networks)
+    rows = [table[table["rule"] == "fa"].assign(rule=rule) for rule in rules]
+    assert not any(a.collections for a in figures.alignment(pd.concat(rows)).axes)
+    assert all(a.collections for a in figures.alignment(pd.concat(rows[:6])).axes)
+
+
+def points_of(axes):
+    """The scattered points of a panel by colour, and the dashed identity's ends."""
+    lines = axes.get_lines()
+    points = {to_hex(x.get_color()): np.column_stack(x.get_data()) for x in lines
+              if x.get_marker() == "o"}  # fmt: skip
+    (identity,) = [x for x in lines if x.get_marker() != "o" and x.get_xdata()[0] < -1e-9]
+    return points, np.column_stack(identity.get_data())
+
+
+def test_weight_scatter_draws_the_pairs_of_its_rule_position_and_epoch(networks):
+    pairs = tables.weight_pairs(networks)
+    panels = np.array(figures.weight_scatter(pairs, RULES).axes).reshape(3, 2)
+    colours = ["#c9c9c9", "#56b4e9", "#08306b"]
+    for column, rule in enumerate(("fa", "ia")):
+        assert panels[0, column].get_title("left") == rule
+        for row, position in zip(panels, tables.POSITIONS, strict=True):
+            mine = pairs[(pairs["rule"] == rule) & (pairs["position"] == position)]
+            points, identity = points_of(row[column])
+            for colour, epoch in zip(colours, (0, 30, 60), strict=True):
+                expected = mine[mine["epoch"] == epoch][["forward_weight", "backward_weight"]]
+                np.testing.assert_array_equal(points[colour], expected)
+            np.testing.assert_array_equal(identity[:, 0], identity[:, 1])
+            (text,) = [t.get_text() for t in row[column].texts]
+            last = mine[mine["epoch"] == 60].iloc[0]
+            assert text.startswith(f"{last['weight_angle']:.0f}°")
+            assert float(text.split("×")[1]) == pytest.approx(last["weight_norm_ratio"], rel=0.05)
+
+
+@pytest.mark.parametrize("factor", [1.0, 1e-3, 400.0])
+def test_weight_scatter_shows_all_points_whatever_their_scale(networks, factor):
+    pairs = tables.weight_pairs(networks)
+    pairs["backward_weight"] *= factor
+    for axes in figures.weight_scatter(pairs).axes:
+        points, _ = points_of(axes)
+        reach = np.abs(np.concatenate(list(points.values()))).max(axis=0)
+        for limits, extent in zip((axes.get_xlim(), axes.get_ylim()), reach, strict=True):
+            assert limits == (-limits[1], limits[1])
+            assert extent < limits[1]
+        alike = axes.get_xlim() == axes.get_ylim()
+        assert alike == (factor == 1.0)
+        if not alike:  # each axis has its own scale, and neither is empty
+            assert axes.get_ylim()[1] < 1.1 * reach[1]
+
+
+@pytest.mark.parametrize("n", [1, 6, 13])
+def test_weight_scatter_has_room_for_every_rule(networks, n):
+    one = tables.weight_pairs(networks)
+    one = one[one["rule"] == "fa"]
+    rules = [f"rule{i}" for i in range(n)]
+    figure = figures.weight_scatter(pd.concat([one.assign(rule=r) for r in rules]), rules)
+    assert len(figure.axes) == 3 * n
+    titles = [a.get_title("left") for a in figure.axes if a.get_title("left")]
+    assert sorted(titles) == sorted(rules)
+    figure.canvas.draw()
+    assert min(a.get_window_extent().width / figure.dpi for a in figure.axes) > 0.7
+    assert figure.get_figwidth() <= 7
+    assert figure.get_figheight() < 13
+
+
+def test_robustness_connects_the_medians_of_every_rule(networks):
+    table = robustness.by_architecture(networks)
+    upper, lower = figures.robustness(table, RULES).axes
+    architectures = ["knet4", "knet5_lrn", "resnet10"]
+    assert [t.get_text() for t in upper.get_xticklabels()] == architectures
+    for rule, style in rule_styles(RULES).items():
+        mine = table[table["rule"] == rule].set_index("architecture").loc[architectures]
+        panels = [(upper, mine["median"])]
+        if mine["reference"].iloc[0]:
+            panels.append((lower, 100 * mine["gap_median"]))
+        for axes, expected in panels:
+            ((x, y),) = [line for line in lines_of(axes, style.colour) if len(line[0]) == 3]
+            np.testing.assert_allclose(y, expected, rtol=1e-12)
+            np.testing.assert_array_equal(np.round(x), [0, 1, 2])
+    assert not [x for x in lower.get_lines() if x.get_color() == rule_styles(RULES)["sgdm"].colour]
+    crosses = [line for line in upper.get_lines() if line.get_marker() == "x"]
+    assert [round(float(c.get_xdata()[0])) for c in crosses] == [2]
+    zero = [line for line in lower.get_lines() if set(line.get_ydata()) == {0}]
+    assert len(zero) == 1
 
 
 def test_accuracy_bars_are_means_with_standard_errors(identification):
@@ -184,6 +282,22 @@ def test_confusion_rows_are_shares_of_the_true_rule(identification):
         np.testing.assert_allclose(axes.images[0].get_array().sum(axis=1), 1)
 
 
+def test_many_rules_get_larger_matrices_in_more_rows(identification):
+    few = identified.confusion_table(identification.confusion)
+    rules = [f"rule{i:02}" for i in range(15)]
+    pairs = pd.MultiIndex.from_product([rules, rules], names=["true", "predicted"])
+    one = pairs.to_frame(index=False).assign(fraction=1 / 15, count=1)
+    kinds = few[["classifier", "split_kind"]].drop_duplicates()
+    figure = figures.confusion(kinds.merge(one, how="cross"), rules)
+    assert len(figure.axes) == 8
+    for axes in figure.axes:
+        inches = axes.get_position().width * figure.get_figwidth()
+        assert inches / 15 > 0.125
+        assert axes.get_position().x1 <= 1
+    boxes = [axes.get_position() for axes in figure.axes]
+    assert not any(a.overlaps(b) for a, b in itertools.combinations(boxes, 2))
+
+
 def test_importances_are_sorted_and_share_their_rows(identification):
     given = identification.importances
     left, right = figures.importances(identified.importance_table(given)).axes
@@ -233,6 +347,8 @@ def test_labels_do_not_overlap_in_any_figure(networks, identification):
         "curves": figures.learning_curves(tables.learning_curves(networks), RULES),
         "trajectories": figures.trajectories(tables.median_trajectories(single), single, RULES),
         "alignment": figures.alignment(tables.alignment(networks), RULES),
+        "scatter": figures.weight_scatter(tables.weight_pairs(networks), RULES),
+        "robustness": figures.robustness(robustness.by_architecture(networks), RULES),
         "accuracy": figures.accuracy(identified.accuracy_table(identification)),
         "confusion": figures.confusion(identified.confusion_table(identification.confusion), RULES),
     }

@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 
 from goaldriven.errors import StudyError
-from goaldriven.report import identified, tables, write_report
+from goaldriven.report import identified, robustness, tables, write_report
 from goaldriven.report.blocks import Paragraph, Plate
 from goaldriven.report.sections.answer import answer
 from goaldriven.report.sections.identification import identification
@@ -23,13 +23,18 @@ from .html_pages import csv_of, read_page
 from .made_up import make_accuracies, make_identification, make_study, write_study
 
 SECTIONS = [
-    "overview", "performance", "trajectories", "accuracy", "confusions", "importances",
-    "alignment", "methods",
+    "overview", "performance", "robustness", "trajectories", "accuracy", "confusions",
+    "importances", "alignment", "methods",
 ]  # fmt: skip
 FIGURES = [
-    "final-performance", "learning-curves", "example-trajectories", "identification-accuracy",
-    "confusion-matrices", "statistic-importances", "alignment-angles",
+    "final-performance", "learning-curves", "robustness-by-architecture", "example-trajectories",
+    "identification-accuracy", "confusion-matrices", "statistic-importances", "alignment-angles",
+    "weight-scatter",
 ]  # fmt: skip
+
+# Of one architecture, without identification.
+PLAIN_SECTIONS = [key for key in SECTIONS if key != "robustness"]
+PLAIN_FIGURES = ["final-performance", "learning-curves", "example-trajectories"]
 
 
 @pytest.fixture(scope="module")
@@ -103,6 +108,8 @@ def expected_tables(networks):
         "learning_curves.csv": tables.learning_curves(networks),
         "median_trajectories.csv": tables.median_trajectories(tables.trajectories(networks, shown)),
         "alignment.csv": tables.alignment(networks),
+        "robustness.csv": robustness.by_architecture(networks).replace("", np.nan),
+        "gaps_to_backprop.csv": robustness.gaps(networks).replace("", np.nan),
         "accuracy.csv": identified.accuracy_table(made_up),
         "confusion.csv": identified.confusion_table(made_up.confusion),
         "importances.csv": identified.importance_table(made_up.importances),
@@ -133,6 +140,18 @@ def test_single_layers_are_the_networks_own_trajectories(page, networks):
             layer=row["layer"], statistic=row["statistic"]
         )
         np.testing.assert_allclose([row[e] for e in epochs], truth.values, rtol=1e-5)
+
+
+def test_scattered_pairs_are_the_networks_own_weights(page, networks):
+    table = next(csv_of(a) for a in page.links if a.get("download") == "weight_pairs.csv")
+    by_id = {n.attrs["network_id"]: n for n in networks}
+    assert len(table) == 2 * (72 + 100 + 100)
+    for row in table.sample(40, random_state=0).to_dict("records"):
+        network = by_id[str(row["network_id"])].sel(layer=row["layer"])
+        for epoch in (0, 30, 60):
+            for variable in ("forward_weight", "backward_weight"):
+                truth = float(network[variable].sel(epoch=epoch)[int(row["pair"])])
+                assert row[f"{variable}_epoch_{epoch}"] == pytest.approx(truth, rel=1e-5)
 
 
 def test_captions_say_the_numbers_of_the_data(page, networks):
@@ -240,8 +259,8 @@ def test_user_text_is_escaped(plain):
 
 def test_without_identification_the_page_says_how(plain):
     page = read_page(plain)
-    assert page.sections == SECTIONS
-    assert [f.key for f in page.figures] == [*FIGURES[:3], "alignment-angles"]
+    assert page.sections == PLAIN_SECTIONS
+    assert [f.key for f in page.figures] == [*PLAIN_FIGURES, "alignment-angles", "weight-scatter"]
     assert f"goaldriven identify {plain.parent}" in page.marked["answer"][0]
 
 
@@ -254,7 +273,7 @@ def test_one_rule_one_task_one_network(tmp_path):
     study = make_study(architectures=["knet4"], rules=["sgdm"], batch_sizes=[64], model_seeds=[0])
     write_study(tmp_path, study)
     page = read_page(write_report(tmp_path))
-    assert [f.key for f in page.figures] == FIGURES[:3]
+    assert [f.key for f in page.figures] == [*PLAIN_FIGURES, "alignment-angles"]  # of updates
     assert "nothing to identify" in page.marked["answer"][0]
     assert "No rule of the trained networks has backward weights" in page.text
 
@@ -263,7 +282,7 @@ def test_every_network_diverged(tmp_path):
     study = make_study(architectures=["knet4"], model_seeds=[0])
     write_study(tmp_path, study, diverged=8)
     page = read_page(write_report(tmp_path))
-    assert page.sections == SECTIONS
+    assert page.sections == PLAIN_SECTIONS
     assert [f.key for f in page.figures] == ["final-performance"]
     assert "8 networks diverged" in page.marked["notice"][0]
     table = csv_of(page.figures[0].links[0])
@@ -277,10 +296,11 @@ def test_incomplete_and_empty_studies(tmp_path):
     write_study(tmp_path / "half", study, left=9)
     half = read_page(write_report(tmp_path / "half"))
     assert "9 of 16 networks are still to be trained" in half.marked["notice"][0]
-    assert [f.key for f in half.figures] == FIGURES[:3]  # the rules that came first are backprop
+    # The rules that came first are backprop.
+    assert [f.key for f in half.figures] == [*PLAIN_FIGURES, "alignment-angles"]
     write_study(tmp_path / "none", study, left=16)
     none = read_page(write_report(tmp_path / "none"))
-    assert none.sections == SECTIONS
+    assert none.sections == PLAIN_SECTIONS
     assert none.figures == []
 
 

@@ -86,9 +86,12 @@ def test_median_trajectories_ignore_values_that_are_not_finite(networks):
 
 @pytest.mark.parametrize("quantity", tables.ALIGNMENT)
 def test_alignment_is_of_rules_with_backward_weights_only(networks, quantity):
+    """But for the updates, whose angle every rule has."""
     table = tables.alignment(networks)
-    assert set(table["rule"]) == {"fa", "ia"}
-    for rule in ("fa", "ia"):
+    table = table[table["quantity"] == quantity]
+    rules = {"fa", "ia"} | ({"sgdm", "adam"} if quantity == "update_angle" else set())
+    assert set(table["rule"]) == rules
+    for rule in rules:
         for position in tables.POSITIONS:
             values = np.concatenate(
                 [
@@ -98,7 +101,7 @@ def test_alignment_is_of_rules_with_backward_weights_only(networks, quantity):
             )
             row = table[
                 (table["rule"] == rule) & (table["position"] == position)
-                & (table["epoch"] == EPOCH) & (table["quantity"] == quantity)
+                & (table["epoch"] == EPOCH)
             ].iloc[0]  # fmt: skip
             expected = np.percentile(values, [50, 25, 75])
             found = row[["median", "lower_quartile", "upper_quartile"]].to_numpy(dtype=float)
@@ -106,11 +109,64 @@ def test_alignment_is_of_rules_with_backward_weights_only(networks, quantity):
             assert row["layers"] == values.size
 
 
-def test_a_rule_whose_backward_weights_are_never_known_has_no_alignment(networks):
+def test_there_is_no_update_at_the_first_record(networks):
+    table = tables.alignment(networks)
+    assert table[table["quantity"] == "update_angle"]["epoch"].min() == 3
+    assert table[table["quantity"] == "weight_angle"]["epoch"].min() == 0
+
+
+def test_quantities_that_a_rule_or_an_older_file_does_not_have_are_left_out(networks):
     unknown = [n.copy(deep=True) for n in networks if n.attrs["rule"] == "fa"]
     for network in unknown:
         network["weight_angle"][:] = np.nan
-    assert tables.alignment(unknown).empty
+    assert set(tables.alignment(unknown)["quantity"]) == set(tables.ALIGNMENT) - {"weight_angle"}
+    older = [n.drop_vars("update_angle") for n in networks]
+    found = tables.alignment(older)
+    assert set(found["quantity"]) == set(tables.ALIGNMENT) - {"update_angle"}
+    assert set(found["rule"]) == {"fa", "ia"}
+    backprop = [n for n in older if n.attrs["rule"] == "sgdm"]
+    assert tables.alignment(backprop).empty
+
+
+def test_weight_pairs_are_those_of_one_network_per_rule(networks):
+    table = tables.weight_pairs(networks)
+    assert list(dict.fromkeys(table["rule"])) == ["fa", "ia"]
+    for rule, found in table.groupby("rule"):
+        network = by_rule(networks, rule)[0]
+        assert set(found["network_id"]) == {network.attrs["network_id"]}
+        picked = dict(zip(found["position"], found["layer"], strict=True))
+        # knet4 has one early, one middle and two deep layers
+        assert picked == {"early": "layer0", "middle": "layer1", "deep": "layer3"}
+        assert sorted(set(found["epoch"])) == [0, 30, 60]
+        for (layer, epoch), rows in found.groupby(["layer", "epoch"]):
+            truth = network.sel(layer=layer, epoch=epoch)
+            n = 72 if layer == "layer0" else 100
+            assert list(rows["pair"]) == list(range(n))
+            for column in ("forward_weight", "backward_weight"):
+                np.testing.assert_array_equal(rows[column], truth[column].values[:n])
+            for column in ("weight_angle", "weight_norm_ratio"):
+                assert set(rows[column]) == {float(truth[column])}
+
+
+def test_weight_pairs_of_layers_that_have_them(networks):
+    network = by_rule(networks, "fa")[-1].copy(deep=True)  # twelve layers
+    network["backward_weight"][:, [0, 4, 11]] = np.nan
+    picked = tables.weight_pairs([network]).drop_duplicates("layer")
+    assert dict(zip(picked["position"], picked["layer"], strict=True)) == {
+        "early": "layer1", "middle": "layer6", "deep": "layer10",
+    }  # fmt: skip
+    older = network.drop_vars(["forward_weight", "backward_weight"])
+    empty = tables.weight_pairs([older])
+    assert empty.empty
+    assert list(empty.columns) == list(tables.weight_pairs([network]).columns)
+
+
+def test_weight_pairs_leave_out_what_is_not_finite(networks):
+    network = by_rule(networks, "ia")[0].copy(deep=True)
+    network["backward_weight"][-1, 1, :7] = np.inf
+    table = tables.weight_pairs([network])
+    last = table[(table["layer"] == "layer1") & (table["epoch"] == 60)]
+    assert list(last["pair"]) == list(range(7, 100))
 
 
 def test_not_finite_counts_networks_and_layers(networks):

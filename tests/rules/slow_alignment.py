@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from goaldriven.specs.rules import LayerwiseOperations
+from goaldriven.specs.credit import LayerwiseOperations
 
 
 def apply(module: nn.Module, x: Tensor, kernel: Tensor) -> Tensor:
@@ -57,11 +57,13 @@ def loss(
     x: Tensor,
     backward_weight: Tensor,
     operations: LayerwiseOperations,
-    amp: float,
-    decay: float,
-    null: float,
+    amp: float = 0.0,
+    decay: float = 0.0,
+    null: float = 0.0,
+    sparse: float = 0.0,
+    self: float = 0.0,
 ) -> Tensor:
-    """R = α·amp + β·decay + γ·null with every operation carried out, in the published order."""
+    """R = Σ weight · primitive with every operation carried out, in the published order."""
     weight = module.weight.detach()
     bias = None if module.bias is None else module.bias.detach()
     if bias is not None and not isinstance(module, nn.Linear):
@@ -95,6 +97,8 @@ def loss(
         -amp * (f * g).sum() / n
         + decay * backward_weight.square().sum() / 2
         + null * r.square().sum() / (2 * n)
+        + sparse * g.square().sum() / (2 * n)
+        - self * (backward_weight * weight).sum()
     )
 
 
@@ -103,11 +107,9 @@ def gradient(
     x: Tensor,
     backward_weight: Tensor,
     operations: LayerwiseOperations,
-    amp: float,
-    decay: float,
-    null: float,
+    **weights: float,
 ) -> Tensor:
-    """∂R/∂B by autograd."""
+    """∂R/∂B by autograd; ``weights`` of the primitives."""
     leaf = backward_weight.detach().clone().requires_grad_()
-    value = loss(module, x, leaf, operations, amp, decay, null)
+    value = loss(module, x, leaf, operations, **weights)
     return torch.autograd.grad(value, leaf)[0]

@@ -9,14 +9,20 @@ from torch import nn
 
 from goaldriven.rules.linear_maps import Convolution, Dense
 from goaldriven.rules.operations import make_paths
-from goaldriven.rules.primitives import PRIMITIVES, total_gradient, total_value
-from goaldriven.specs.rules import LayerwiseOperations
+from goaldriven.rules.primitives import (
+    ACTIVATION_PRIMITIVES,
+    KERNEL_PRIMITIVES,
+    total_gradient,
+    total_value,
+)
+from goaldriven.specs.credit import LayerwiseOperations
 
 from . import slow_alignment
 
 NAMES = tuple(LayerwiseOperations.model_fields)
 LINEAR = tuple(n for n in NAMES if n not in ("backward_relu", "backward_feature_normalisation"))
-WEIGHTS = {"amp": 1.3, "decay": 0.2, "null": 0.7}
+WEIGHTS = {"amp": 1.3, "null": 0.7, "sparse": 0.4}
+PAIR = {"amp": 1.3, "null": 0.7}
 
 
 def operations(*names):
@@ -54,24 +60,39 @@ def check(layer, x, chosen, weights):
     torch.testing.assert_close(value, expected_value.detach(), rtol=1e-9, atol=1e-9)
     expected = slow_alignment.gradient(*given, **weights)
     ours = torch.zeros_like(kernel) if ours is None else ours
-    scale = expected.abs().max().item() or 1.0
+    scale = max(expected.abs().max().item(), 1e-6)  # of a normalised g, sparse is constant
     torch.testing.assert_close(ours, expected, rtol=1e-9, atol=1e-10 * scale)
 
 
-@pytest.mark.parametrize("primitive", PRIMITIVES)
-def test_gradient_of_each_primitive(primitive, layer_and_input):
+@pytest.mark.parametrize("primitive", ACTIVATION_PRIMITIVES)
+def test_gradient_of_each_primitive_of_activations(primitive, layer_and_input):
     layer, x = layer_and_input
-    check(layer, x, operations(), dict.fromkeys(PRIMITIVES, 0.0) | {primitive: 1.0})
+    check(layer, x, operations(), dict.fromkeys(ACTIVATION_PRIMITIVES, 0.0) | {primitive: 1.0})
+
+
+@pytest.mark.parametrize("primitive", KERNEL_PRIMITIVES)
+def test_gradient_of_each_primitive_of_kernels(primitive):
+    b, w, dw = torch.randn(3, 4, 5, dtype=torch.float64)
+    value = {
+        "decay": lambda b: (b**2).sum() / 2,
+        "self": lambda b: -torch.trace(b.T @ w),
+        "angle": lambda b: torch.trace(b.T @ dw),
+    }[primitive]
+    leaf = b.clone().requires_grad_()
+    (expected,) = torch.autograd.grad(value(leaf), leaf)
+    torch.testing.assert_close(KERNEL_PRIMITIVES[primitive].gradient(b, w, dw), expected)
+    torch.testing.assert_close(KERNEL_PRIMITIVES[primitive].value(b, w, dw), value(b))
 
 
 # A batch of one is its own mean: centred it is 0, and its normalisation is undefined.
 NEEDS_A_BATCH = ("forward_batch_centring", "input_batch_centring")
 
 
+@pytest.mark.parametrize("weights", [WEIGHTS, PAIR], ids=["with sparse", "without"])
 @pytest.mark.parametrize("name", NAMES)
-def test_gradient_under_each_operation(name, layer_and_input):
+def test_gradient_under_each_operation(name, weights, layer_and_input):
     layer, x = layer_and_input
-    check(layer, x, operations(name), WEIGHTS)
+    check(layer, x, operations(name), weights)
 
 
 @pytest.mark.parametrize("seed", range(6))
@@ -134,7 +155,7 @@ def test_silent_and_constant_samples_are_finite():
         gradient = total_gradient(WEIGHTS, paths_of(layer, x, kernel, chosen))
         assert torch.isfinite(gradient).all()
         zeros = total_gradient(WEIGHTS, paths_of(layer, torch.zeros_like(x), kernel, chosen))
-        torch.testing.assert_close(zeros, 0.2 * kernel)
+        torch.testing.assert_close(zeros, torch.zeros_like(kernel))
 
 
 @dataclass(frozen=True)
@@ -160,7 +181,7 @@ class Counting(Convolution):
         return super().weight_gradient(x, y, kernel)
 
 
-def cost(chosen, weights=WEIGHTS, noise=False):
+def cost(chosen, weights=PAIR, noise=False):
     layer = nn.Conv2d(4, 6, 3, padding=1)
     x = torch.randn(5, 4, 6, 7)
     counting = Counting(**vars(Convolution.of(layer)))
@@ -192,4 +213,5 @@ def test_what_costs_more_or_less_costs_what_is_documented():
     # Normalised and not centred over the batch, the reconstruction has norm 1 whatever B is.
     assert cost(operations("forward_feature_normalisation")) == {"weight gradient": 1}
     assert cost(operations(*LINEAR), {"amp": 1.0, "null": 0.0}) == {"weight gradient": 1}
-    assert cost(operations(), {"amp": 0.0, "decay": 1.0, "null": 0.0}) == {}
+    assert cost(operations(), {"amp": 0.0, "null": 0.0}) == {}
+    assert cost(operations(), {"amp": 1.0, "sparse": 1.0}) == {"project": 1, "weight gradient": 1}

@@ -52,7 +52,7 @@ def test_weights_of_other_kinds_are_refused_by_name(make, rule):
         rules.make(rule).attach(model)
     assert str(error.value) == (
         "layers with weights must be Linear, Conv1d or Conv2d to have backward weights (or be left "
-        f"out by 'layers'), got 'other' ({type(other).__name__})"
+        f"on backprop by 'layers' or unsupported='backprop'), got 'other' ({type(other).__name__})"
     )
     assert not list(model["good"].buffers())
 
@@ -101,7 +101,7 @@ REFUSALS = {
         lambda: nn.ModuleDict({"lstm": nn.LSTM(1, 1)}),
         [LayerInfo("lstm", "lstm", "early", True)],
         "layers with weights must be Linear, Conv1d or Conv2d to have backward weights (or be left "
-        "out by 'layers'), got 'lstm' (LSTM)",
+        "on backprop by 'layers' or unsupported='backprop'), got 'lstm' (LSTM)",
     ),
 }
 

@@ -11,7 +11,7 @@ from torch.nn import functional
 
 from goaldriven import rules
 from goaldriven.rules import feedback
-from goaldriven.rules.feedback import Switch, attach_layer, backward_weight_of
+from goaldriven.rules.feedback import BUFFER, LayerFeedback, OwnWeights, Switch, backward_weight_of
 
 from .slow_alignment import adjoint
 
@@ -19,7 +19,8 @@ from .slow_alignment import adjoint
 def attached(layer, backward_weight=None, switch=None):
     weight = layer.weight.detach()
     backward_weight = weight.clone() if backward_weight is None else backward_weight
-    attach_layer(layer, backward_weight, "", True, switch or Switch())
+    LayerFeedback(layer, OwnWeights(), "", True, switch or Switch())
+    layer.register_buffer(BUFFER, backward_weight, persistent=False)
     return layer
 
 

@@ -7,7 +7,7 @@ from torch import nn
 from goaldriven import rules
 from goaldriven.errors import SpecError
 from goaldriven.rules.optimizers import schedule_factor
-from goaldriven.specs.rules import SGDM, Adam, Schedule
+from goaldriven.specs.optimizers import SGDM, Adam, Schedule
 
 
 def small_net():

@@ -7,9 +7,9 @@ from torch import nn
 from torch.nn import functional
 
 from goaldriven.errors import DataError, SpecError
-from goaldriven.heads import Contrastive, Readout
+from goaldriven.heads import Contrastive, Readout, Reconstruction
 from goaldriven.specs import TASKS
-from goaldriven.tasks import LOADERS, load
+from goaldriven.tasks import LOADERS, Batch, load
 
 
 class Small(nn.Module):
@@ -18,7 +18,7 @@ class Small(nn.Module):
     def __init__(self, task):
         super().__init__()
         wanted = task.head
-        n = wanted.n_outputs if isinstance(wanted, Readout) else wanted.projection
+        n = wanted.projection if isinstance(wanted, Contrastive) else wanted.n_outputs
         n_in = int(np.prod(task.input_shape))
         with torch.random.fork_rng():
             torch.manual_seed(0)
@@ -53,10 +53,11 @@ def test_every_specified_task_has_a_loader():
 def test_description(task_spec):
     task = load(task_spec())
     assert task.spec == task_spec()
-    assert task.chance == 0.1
-    simclr = task.spec.name == "digits_simclr"
-    assert task.metric_name == ("linear readout accuracy" if simclr else "accuracy")
-    assert task.head == (Contrastive(128) if simclr else Readout(10))
+    metric, chance, head = {
+        "digits_simclr": ("linear readout accuracy", 0.1, Contrastive(128)),
+        "digits_autoencoder": ("variance explained", 0.0, Reconstruction(64, bottleneck=2)),
+    }.get(task.spec.name, ("accuracy", 0.1, Readout(10)))
+    assert (task.metric_name, task.chance, task.head) == (metric, chance, head)
     assert load(task_spec()) is task, "tasks are kept"
     if task.spec.available_train is not None:
         assert task.n_train == task.spec.available_train
@@ -196,6 +197,20 @@ def test_loss_is_a_scalar_mean_with_gradients(task_spec):
     assert loss.shape == ()
     loss.backward()
     assert all(p.grad.abs().sum() > 0 for p in model.out.parameters() if p.ndim == 2)
+
+
+def test_losses_are_those_of_stimuli_where_they_have_any(task_spec):
+    task = load(task_spec())
+    model = Small(task).eval()
+    batch = next(iter(task.train_batches(16, generator())))
+    losses = task.losses(model, batch)
+    torch.testing.assert_close(losses.mean(), task.loss(model, batch))
+    if isinstance(task.head, Contrastive):
+        assert losses.shape == ()
+        return
+    assert losses.shape == (16,)
+    alone = Batch(batch.stimuli[3:4], batch.labels[3:4])
+    torch.testing.assert_close(losses[3], task.loss(model, alone))
 
 
 def test_a_diverged_network_has_no_metric(task_spec):

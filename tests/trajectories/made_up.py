@@ -19,16 +19,28 @@ def make_network(
     epochs: tuple[int, ...] = (0, 5, 10),
     outcome: str = "trained",
     seed: int = 0,
+    diagnostics: bool = False,
     **attributes: object,
 ) -> xr.Dataset:
+    """``diagnostics``: with the variables that older files and some rules do not have."""
     rng = np.random.default_rng(seed)
     names = [f"layer{i}" for i in range(n_layers)]
     per_layer = ("epoch", "layer")
     flat, square = len(epochs), (len(epochs), n_layers)
     training_loss = rng.normal(size=flat)
     training_loss[0] = np.nan
+    paired = (*per_layer, "pair")
+    pairs = rng.normal(size=(2, *square, 100)).astype(np.float32)
+    pairs[:, :, 0, 72:] = np.nan
+    optional = {
+        "update_angle": (per_layer, np.where(np.array(epochs)[:, None] > 0, 85.0, np.nan)
+                         * np.ones(square)),
+        "forward_weight": (paired, pairs[0]),
+        "backward_weight": (paired, pairs[1]),
+    }  # fmt: skip
     return xr.Dataset(
         {
+            **(optional if diagnostics else {}),
             "observable": (
                 (*per_layer, "statistic"),
                 rng.normal(size=(*square, len(STATISTICS))) * 10.0 ** rng.integers(-9, 9),

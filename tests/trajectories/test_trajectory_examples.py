@@ -40,6 +40,17 @@ def test_examples_are_the_layers_in_order():
             )
 
 
+def test_networks_with_and_without_the_newer_diagnostics_stack(tmp_path):
+    networks = [make_network("a"), make_network("b", rule="fa", seed=1, diagnostics=True)]
+    examples = to_examples(networks)
+    plain = to_examples([networks[0], networks[1].drop_dims("pair").drop_vars("update_angle")])
+    assert examples.identical(plain)
+    for network in networks:
+        path = tmp_path / "networks" / f"{network.attrs['network_id']}.nc"
+        write(network, path)
+    assert load_examples(tmp_path).identical(examples)
+
+
 def test_numbers_of_one_network_by_hand():
     network = make_network(n_layers=2, epochs=(0, 5))
     network["observable"].values[:] = np.arange(2 * 2 * 45).reshape(2, 2, 45)

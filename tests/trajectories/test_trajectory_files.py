@@ -34,8 +34,13 @@ def bits(dataset: xr.Dataset) -> dict[str, bytes]:
 
 @pytest.mark.parametrize(
     "network",
-    [make_network(), diverge(make_network(), 5), make_network(n_layers=1, epochs=(0,))],
-    ids=["trained", "diverged", "smallest"],
+    [
+        make_network(),
+        diverge(make_network(diagnostics=True), 5),
+        make_network(n_layers=1, epochs=(0,)),
+        make_network(diagnostics=True),
+    ],
+    ids=["trained", "diverged", "smallest", "with diagnostics"],
 )
 def test_round_trip_is_bit_for_bit(network, path):
     awkward = network["observable"].values
@@ -61,6 +66,19 @@ def test_more_variables_and_attributes_are_let_through(path):
     write(network, path)
     assert read(path)["extra"].values.tolist() == [0, 1, 2]
     assert read(path).attrs["remark"] == "mine"
+
+
+def test_pairs_take_little_room(path):
+    """Twenty-one records of twelve layers: 200 kB of noise as float32, less where B is fixed."""
+    network = make_network(n_layers=12, epochs=tuple(range(21)), diagnostics=True)
+    write(network.drop_vars(["forward_weight", "backward_weight"]), path)
+    without = path.stat().st_size
+    write(network, path)
+    assert path.stat().st_size - without < 210_000
+    fixed = network.copy(deep=True)
+    fixed["backward_weight"][:] = fixed["backward_weight"].values[0]
+    write(fixed, path)
+    assert path.stat().st_size - without < 130_000
 
 
 def test_every_truncation_is_found(path):
@@ -127,6 +145,20 @@ BAD = {
     "type": (
         lambda d: d.assign(loss=d["loss"].astype("float32")),
         "variable 'loss' must be float64, got float32",
+    ),
+    "update angle": (
+        lambda d: d.assign(update_angle=("epoch", np.zeros(3))),
+        r"'update_angle' must have dimensions \('epoch', 'layer'\) and be float64, got",
+    ),
+    "pairs of another type": (
+        lambda d: d.assign(forward_weight=(("epoch", "layer", "pair"), np.zeros((3, 4, 5)))),
+        r"'pair'\) and be float32, got \('epoch', 'layer', 'pair'\) and float64",
+    ),
+    "half a pair": (
+        lambda d: d.assign(
+            forward_weight=(("epoch", "layer", "pair"), np.zeros((3, 4, 5), "float32"))
+        ),
+        "'forward_weight' and 'backward_weight' must both be given, got one",
     ),
     "epochs descend": (
         lambda d: d.assign_coords(epoch=[0, 10, 5]),

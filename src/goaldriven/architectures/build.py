@@ -8,8 +8,9 @@ from typing import Any
 import torch
 
 from goaldriven.architectures.knet import build_knet
+from goaldriven.architectures.mlp import build_mlp
 from goaldriven.architectures.network import Network
-from goaldriven.architectures.resnet import build_resnet10
+from goaldriven.architectures.resnet import build_resnet
 from goaldriven.errors import SpecError
 from goaldriven.heads import Head
 from goaldriven.specs.architectures import ArchitectureSpec
@@ -21,8 +22,11 @@ BUILDERS: dict[str, Builder] = {
     "knet4_lrn": build_knet,
     "knet5": build_knet,
     "knet5_lrn": build_knet,
-    "resnet10": build_resnet10,
-    "resnet10_v2": build_resnet10,
+    "resnet10": build_resnet,
+    "resnet10_v2": build_resnet,
+    "resnet18": build_resnet,
+    "resnet18_v2": build_resnet,
+    "mlp": build_mlp,
 }
 
 
@@ -43,8 +47,8 @@ def build(
 
     Returns
     -------
-    A module whose ``forward`` gives logits or projections, ``features`` the flat representation
-    under the head, and ``layers`` the observed layers. Each layer's weighted module has an
+    A module whose ``forward`` gives logits, projections or reconstructions, ``features`` the flat
+    representation under the head, and ``layers`` the observed layers. Each weighted module has an
     ``initializer(tensor, generator)`` that fills a tensor as its forward kernel was filled.
 
     Raises

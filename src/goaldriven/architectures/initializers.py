@@ -50,6 +50,14 @@ def he_normal(fan_in: int) -> Normal:
     return Normal(math.sqrt(2.0 / fan_in))
 
 
+def lecun_normal(fan_in: int) -> Normal:
+    """N(0, 1/fan_in): keeps the variance through linear and narrow tanh layers.
+
+    Source: LeCun et al. 1998.
+    """
+    return Normal(math.sqrt(1.0 / fan_in))
+
+
 def variance_scaling(fan_in: int) -> TruncatedNormal:
     """Truncated normal of variance 1/fan_in, TensorFlow's default variance scaling."""
     return TruncatedNormal(math.sqrt(1.0 / fan_in))

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import skip_init
 
-from goaldriven.architectures.initializers import Initializer, Normal
-from goaldriven.heads import Contrastive, Head
+from goaldriven.architectures.initializers import Initializer, Normal, lecun_normal
+from goaldriven.heads import Contrastive, Head, Reconstruction
 from goaldriven.layers import LayerInfo, layer_position
 
 # The published code's deviation for the projection head's kernels (and for ResNets' readout).
@@ -58,7 +58,10 @@ class Network(nn.Module):
         return self._apply_in_order(self._trunk, x)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Logits (n, outputs) under a readout, projections (n, projection) under SimCLR's head."""
+        """Logits (n, outputs) under a readout, projections (n, projection) under SimCLR's head.
+
+        Under an autoencoder's head reconstructions (n, outputs).
+        """
         return self._apply_in_order(self._head, self.features(x))
 
     def _apply_in_order(self, names: Sequence[str], x: Tensor) -> Tensor:
@@ -79,18 +82,42 @@ def assemble(
 
     The position of a layer is reckoned on the full list with the readout, also where the projection
     head replaces it; the projection head's layers are always deep. Source: lr-identify
-    ``group_layers``.
+    ``group_layers``. An autoencoder's layers count one by one.
     """
-    layers = [
-        LayerInfo(layer.name, layer.output, layer_position(i, len(observed) + 1), layer.rectified)
-        for i, layer in enumerate(observed)
-    ]
+    if isinstance(head, Reconstruction):
+        modules, ends = _reconstruction_head(n_features, head, generator)
+        return Network(trunk, modules, _positioned([*observed, *ends]))
+    name, initializer = readout
+    layers = _positioned([*observed, Observed(name, name, rectified=False)])
     if isinstance(head, Contrastive):
         modules, head_layers = _projection_head(n_features, head.projection, generator)
-        return Network(trunk, modules, [*layers, *head_layers])
-    name, initializer = readout
+        return Network(trunk, modules, [*layers[:-1], *head_layers])
     modules = {name: dense(n_features, head.n_outputs, initializer, generator)}
-    return Network(trunk, modules, [*layers, LayerInfo(name, name, "deep", rectified=False)])
+    return Network(trunk, modules, layers)
+
+
+def _positioned(layers: Sequence[Observed]) -> list[LayerInfo]:
+    return [
+        LayerInfo(layer.name, layer.output, layer_position(i, len(layers)), layer.rectified)
+        for i, layer in enumerate(layers)
+    ]
+
+
+def _reconstruction_head(
+    n_features: int, head: Reconstruction, generator: torch.Generator
+) -> tuple[dict[str, nn.Module], list[Observed]]:
+    narrow, wide = lecun_normal(n_features), lecun_normal(head.bottleneck)
+    modules: dict[str, nn.Module] = {
+        "bottleneck": dense(n_features, head.bottleneck, narrow, generator),
+        "decoder": dense(head.bottleneck, n_features, wide, generator),
+        "decoder_tanh": nn.Tanh(),
+        "reconstruction": dense(n_features, head.n_outputs, narrow, generator),
+    }
+    return modules, [
+        Observed("bottleneck", "bottleneck", rectified=False),
+        Observed("decoder", "decoder_tanh", rectified=False),
+        Observed("reconstruction", "reconstruction", rectified=False),
+    ]
 
 
 def _projection_head(

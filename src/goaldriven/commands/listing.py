@@ -24,6 +24,7 @@ def show_table(name: str) -> None:
         "tasks": lambda: (("name", "what"), [(n, t.summary()) for n, t in TASKS.items()]),
         "statistics": _statistics,
         "studies": _studies,
+        "searches": _searches,
     }
     header, body = rows[name]()
     table = Table(*header, box=None, pad_edge=False)
@@ -55,3 +56,11 @@ def _studies() -> Listing:
     studies = {name: load_study(path) for name, path in shipped_studies().items()}
     rows = [(name, str(len(s.networks())), s.description) for name, s in studies.items()]
     return ("name", "networks", "what"), rows
+
+
+def _searches() -> Listing:
+    from goaldriven.search.files import load_search, shipped_searches
+
+    searches = {name: load_search(path) for name, path in shipped_searches().items()}
+    rows = [(name, str(s.trials), s.description) for name, s in searches.items()]
+    return ("name", "trials", "what"), rows

@@ -20,6 +20,12 @@ _SHOWN = (
     "activity_change_abs",
 )  # fmt: skip
 
+_ANGLES = {
+    "weight_angle": "angle W, Bᵀ (°)",
+    "gradient_angle": "angle of gradients (°)",
+    "update_angle": "angle of updates (°)",
+}
+
 
 def show(path: Path, network_id: str) -> None:
     """Print a network's spec, its learning curve and trajectories of its layers."""
@@ -62,14 +68,23 @@ def _layers(trajectory: xr.Dataset) -> Table:
     for layer in trajectory["layer"].values:
         one = trajectory.sel(layer=layer)
         rows = {name: one["observable"].sel(statistic=name).values for name in _SHOWN}
-        rows["angle W, Bᵀ (°)"] = one["weight_angle"].values
-        rows["angle of gradients (°)"] = one["gradient_angle"].values
+        rows |= {
+            label: one[name].values
+            for name, label in _ANGLES.items()
+            if name in one and np.isfinite(one[name].values).any()
+        }
         for i, (name, values) in enumerate(rows.items()):
             first_columns = (str(layer), str(one["position"].item())) if i == 0 else ("", "")
             table.add_row(
-                *first_columns, name, f"{values[0]:.4g}", _sparkline(values), f"{values[-1]:.4g}"
+                *first_columns, name, _first(values), _sparkline(values), f"{values[-1]:.4g}"
             )
     return table
+
+
+def _first(values: np.ndarray) -> str:
+    """The first value that there is; angles of updates begin at the second record."""
+    finite = values[np.isfinite(values)]
+    return f"{finite[0]:.4g}" if finite.size else ""
 
 
 def _sparkline(values: np.ndarray) -> str:

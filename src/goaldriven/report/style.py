@@ -20,6 +20,9 @@ from goaldriven.specs import RULES
 WIDTH = 7.0
 """Inches of a full-width figure: a page of A4 or US letter less its margins."""
 
+MOST_BANDS = 6
+"""Curves of more rules are drawn without bands between their quartiles, which would hide lines."""
+
 GREY = "#767676"
 LIGHT_GREY = "#bdbdbd"
 
@@ -127,7 +130,9 @@ def new_figure(width: float, height: float) -> Figure:
     return figure
 
 
-def rule_legend(figure: Figure, styles: dict[str, RuleStyle], lines: bool = True) -> None:
+def rule_legend(
+    figure: Figure, styles: dict[str, RuleStyle], lines: bool = True, markers: bool = False
+) -> None:
     """One legend for the whole figure, above it, in as many columns as fit."""
     handles = [
         Line2D(
@@ -136,7 +141,7 @@ def rule_legend(figure: Figure, styles: dict[str, RuleStyle], lines: bool = True
             color=style.colour,
             linestyle=style.dashes if lines else "none",
             lw=1.8,
-            marker=None if lines else style.marker,
+            marker=style.marker if markers or not lines else None,
             markersize=4.5,
             label=rule,
         )
@@ -147,7 +152,7 @@ def rule_legend(figure: Figure, styles: dict[str, RuleStyle], lines: bool = True
         handles=handles,
         loc="outside upper center",
         ncols=max(1, min(len(handles), int(figure.get_figwidth() / entry))),
-        handlelength=2.2 if lines else 1.0,
+        handlelength=1.0 if not lines else 3.2 if markers else 2.2,
         columnspacing=1.4,
     )
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -11,7 +12,10 @@ import xarray as xr
 
 FACTORS = ("task", "architecture", "rule", "batch_size", "model_seed", "data_seed")
 
-ALIGNMENT = ("weight_angle", "weight_norm_ratio", "gradient_angle")
+ALIGNMENT = ("weight_angle", "weight_norm_ratio", "gradient_angle", "update_angle")
+
+OF_EVERY_RULE = "update_angle"
+"""The one of them that also backprop has; its others are what they are by definition."""
 
 POSITIONS = ("early", "middle", "deep")
 
@@ -120,29 +124,86 @@ def median_trajectories(single: pd.DataFrame) -> pd.DataFrame:
 
 
 def alignment(networks: Iterable[xr.Dataset]) -> pd.DataFrame:
-    """Alignment of backward with forward weights through learning, rules that have both.
+    """Alignment of backward with forward weights, and of updates with the slope, through learning.
 
     Median and quartiles over layers of trained networks, per quantity, rule, layer position and
     epoch. Quantities: ``weight_angle`` (between W and Bᵀ, degrees), ``weight_norm_ratio``
-    and ``gradient_angle`` (between pseudogradient and true gradient, degrees).
+    and ``gradient_angle`` (between pseudogradient and true gradient, degrees) of rules other than
+    backprop, where they have them; ``update_angle`` (between the change of W since the record
+    before and steepest descent there, degrees) of all, where the file has it.
     """
     frames = []
     for network in trained_only(networks):
-        if not has_backward_weights(network):
+        own = ALIGNMENT if not is_backprop(network) else (OF_EVERY_RULE,)
+        quantities = [q for q in own if q in network and _any_finite(network[q])]
+        if not quantities:
             continue
-        wide = network[list(ALIGNMENT)].to_dataframe().reset_index()
+        wide = network[quantities].to_dataframe().reset_index()
         long = wide.melt(
-            ["epoch", "layer", "position"], ALIGNMENT, var_name="quantity", value_name="value"
+            ["epoch", "layer", "position"], quantities, var_name="quantity", value_name="value"
         )
         frames.append(long.assign(rule=network.attrs["rule"]))
     return _summarise(frames, ["quantity", "rule", "position", "epoch"], "layers")
 
 
-def has_backward_weights(network: xr.Dataset) -> bool:
-    """Whether the rule carries errors through weights of their own."""
-    spec = json.loads(network.attrs["spec"])
-    own = spec["rule"]["credit"]["name"] != "backprop"
-    return own and bool(np.isfinite(network["weight_angle"].values).any())
+def is_backprop(network: xr.Dataset) -> bool:
+    """Whether errors travel through the transposed forward weights."""
+    return bool(rule_of(network)["credit"]["name"] == "backprop")
+
+
+def rule_of(network: xr.Dataset) -> dict[str, Any]:
+    """The specification of a network's rule."""
+    return dict(json.loads(network.attrs["spec"])["rule"])
+
+
+def weight_pairs(networks: Iterable[xr.Dataset], records: int = 3) -> pd.DataFrame:
+    """Backward against forward weights: of each rule one network, one layer of each position.
+
+    The network is the rule's first trained one that has pairs, so that networks of a grid share
+    the other factors; the layers are the first early, the middle one of the middle and the last
+    deep layer that have pairs; the records are spread evenly from the first to the last.
+
+    Columns: rule, network_id, architecture, layer, position, epoch, pair, forward_weight,
+    backward_weight; weight_angle and weight_norm_ratio of the whole layer at that epoch.
+    """
+    columns = [
+        *("rule", "network_id", "architecture", "layer", "position", "epoch", "pair"),
+        *("forward_weight", "backward_weight", "weight_angle", "weight_norm_ratio"),
+    ]
+    seen: dict[str, pd.DataFrame] = {}
+    for network in trained_only(networks):
+        rule = network.attrs["rule"]
+        if rule in seen or "backward_weight" not in network:
+            continue
+        chosen = network[columns[-4:]].isel(
+            epoch=_spread(network.sizes["epoch"], records), layer=_one_of_each_position(network)
+        )
+        frame = chosen.assign_coords(pair=np.arange(network.sizes["pair"])).to_dataframe()
+        finite = frame[np.isfinite(frame[["forward_weight", "backward_weight"]]).all(axis=1)]
+        named = {key: network.attrs[key] for key in ("rule", "network_id", "architecture")}
+        seen[rule] = finite.reset_index().assign(**named)
+    if not seen:
+        return pd.DataFrame(columns=columns)
+    return pd.concat(seen.values(), ignore_index=True)[columns]
+
+
+def _one_of_each_position(network: xr.Dataset) -> list[int]:
+    paired = np.isfinite(network["backward_weight"].isel(epoch=0).values).any(axis=-1)
+    layers = {
+        position: np.flatnonzero(paired & (network["position"].values == position))
+        for position in POSITIONS
+    }
+    picks = {"early": 0.0, "middle": 0.5, "deep": 1.0}
+    return [int(i[int(picks[p] * (len(i) - 1))]) for p, i in layers.items() if len(i)]
+
+
+def _spread(count: int, most: int) -> list[int]:
+    """At most so many indices of ``count``, evenly from the first to the last."""
+    return [int(i) for i in np.linspace(0, count - 1, min(most, count)).round()]
+
+
+def _any_finite(values: xr.DataArray) -> bool:
+    return bool(np.isfinite(values.values).any())
 
 
 def not_finite(networks: Iterable[xr.Dataset]) -> pd.DataFrame:

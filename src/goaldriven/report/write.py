@@ -7,12 +7,14 @@ from pathlib import Path
 import goaldriven
 from goaldriven.report.identified import read_results
 from goaldriven.report.page import render
+from goaldriven.report.sections.alignment import alignment
 from goaldriven.report.sections.answer import answer
 from goaldriven.report.sections.identification import identification
 from goaldriven.report.sections.methods import methods
-from goaldriven.report.sections.observables import alignment, trajectories
+from goaldriven.report.sections.observables import trajectories
 from goaldriven.report.sections.overview import overview
 from goaldriven.report.sections.performance import performance
+from goaldriven.report.sections.robustness import robustness
 from goaldriven.report.study import read_study
 from goaldriven.trajectories.atomic import write_bytes
 
@@ -21,9 +23,10 @@ def write_report(folder: str | Path) -> Path:
     """Write ``<folder>/report.html`` and return its path.
 
     The page is one file without scripts or outside references: what was run, task performance,
-    trajectories, identification of the rule, alignment, and methods, each figure with a caption
-    and its numbers as CSV. It is written as far as the study has come: without identification,
-    it says how to run it. The file is written whole or not at all.
+    robustness across architectures (where there are some to compare), trajectories, identification
+    of the rule, alignment, and methods, each figure with a caption and its numbers as CSV. It is
+    written as far as the study has come: without identification, it says how to run it. The file
+    is written whole or not at all.
 
     Raises
     ------
@@ -36,6 +39,7 @@ def write_report(folder: str | Path) -> Path:
     sections = (
         overview(data, answer(data, results)),
         performance(data),
+        *robustness(data),
         trajectories(data),
         *identification(data, results),
         alignment(data),

@@ -23,28 +23,38 @@ True
 ['0', '2']
 >>> credit.remove()
 
-`rules.RULES` lists the named rules' specifications.
+`rules.RULES` lists the named rules' specifications; `rules.theory` has the analytic results.
 """
+
+import importlib
+from typing import Any
 
 from goaldriven.rules.base import CreditAssignment, angle_and_ratio
 from goaldriven.rules.catalogue import CREDIT_ASSIGNMENTS, LearningRule, make
 from goaldriven.rules.feedback import detach
 from goaldriven.rules.feedback_alignment import FeedbackAlignment
-from goaldriven.rules.information_alignment import InformationAlignment
+from goaldriven.rules.layerwise_alignment import LayerwiseAlignment
 from goaldriven.rules.optimizers import learning_rate_at
-from goaldriven.rules.primitives import PRIMITIVES
+from goaldriven.specs.primitives import PRIMITIVE_INFOS
 from goaldriven.specs.rules import RULES
 
 __all__ = [
     "CREDIT_ASSIGNMENTS",
-    "PRIMITIVES",
+    "PRIMITIVE_INFOS",
     "RULES",
     "CreditAssignment",
     "FeedbackAlignment",
-    "InformationAlignment",
+    "LayerwiseAlignment",
     "LearningRule",
     "angle_and_ratio",
     "detach",
     "learning_rate_at",
     "make",
+    "theory",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    if name == "theory":  # loads SciPy and xarray, which training needs not
+        return importlib.import_module("goaldriven.rules.theory")
+    raise AttributeError(f"module 'goaldriven.rules' has no attribute {name!r}")

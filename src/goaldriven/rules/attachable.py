@@ -13,7 +13,7 @@ from torch.nn.utils.parametrize import ParametrizationList
 
 from goaldriven.errors import SpecError, unknown
 from goaldriven.layers import LayerInfo
-from goaldriven.rules.feedback import BUFFER
+from goaldriven.rules.feedback import feedback_of
 
 _KINDS: tuple[type[nn.Module], ...] = (nn.Linear, nn.Conv1d, nn.Conv2d)
 # Scales and shifts, however many axes they have, are no weights between units.
@@ -28,32 +28,44 @@ class Attachable(NamedTuple):
     rectified: bool
 
 
-def find_layers(model: nn.Module, layers: Sequence[LayerInfo] | None) -> list[Attachable]:
+def find_layers(model: nn.Module, layers: Sequence[LayerInfo | str] | None) -> list[Attachable]:
     """The layers to attach to, in the order in which their backward weights are drawn.
 
     With ``layers`` these and no others; the rest of the model keeps exact backprop. Without, every
     Linear, Conv1d and Conv2d; what ``model.layers`` (a sequence of `LayerInfo`) says of them is
-    used, and where it is silent all but the last are taken to be rectified.
+    used. Where nothing is said all but the last are taken to be rectified.
 
     Raises
     ------
     SpecError : a name that is no layer; a module with weights of another kind; a layer whose
-        forward pass is not PyTorch's own, is not initialised yet, or is attached already.
+        forward pass is not PyTorch's own, is not initialised yet, or is attached already; weights
+        that two layers share, or that are frozen.
     """
-    paths = dict(model.named_modules(remove_duplicate=False))
-    if layers is not None:
-        for info in layers:
-            if info.name not in paths:
-                raise SpecError(unknown("layers: every name", info.name, _names(model)))
-        found = [Attachable(info.name, paths[info.name], info.rectified) for info in layers]
-    else:
+    if layers is None:
         _refuse_other_weights(model)
         found = _all_layers(model)
+    else:
+        found = _named_layers(model, layers)
     if not found:
         raise SpecError("model must have a Linear, Conv1d or Conv2d layer, got none")
     for layer in found:
         _check(layer)
+    _refuse_shared_weights(model, found)
     return found
+
+
+def supported_layers(model: nn.Module) -> list[str]:
+    """The names of the layers that can have backward weights.
+
+    Left out with all that is in them are PyTorch's own modules with weights of another kind, which
+    need not call their Linear layers as such.
+    """
+    opaque = tuple(
+        f"{name}."
+        for name, module in model.named_modules()
+        if _has_other_weights(module) and type(module).__module__.startswith("torch.nn.")
+    )
+    return [layer.name for layer in _all_layers(model) if not layer.name.startswith(opaque)]
 
 
 def draw_backward_weight(module: nn.Module, generator: torch.Generator) -> Tensor:
@@ -84,34 +96,75 @@ def _names(model: nn.Module) -> list[str]:
     return [name for name, module in model.named_modules() if isinstance(module, _KINDS)]
 
 
+def _named_layers(model: nn.Module, layers: Sequence[LayerInfo | str]) -> list[Attachable]:
+    paths = dict(model.named_modules(remove_duplicate=False))
+    known = _rectified(model)
+    found = []
+    for i, layer in enumerate(layers):
+        name = layer if isinstance(layer, str) else layer.name
+        if name not in paths:
+            raise SpecError(unknown("layers: every name", name, _names(model)))
+        module = paths[name]
+        if isinstance(layer, str):
+            rectified = known.get(id(module), i < len(layers) - 1)
+        else:
+            rectified = layer.rectified
+        found.append(Attachable(name, module, rectified))
+    return found
+
+
 def _all_layers(model: nn.Module) -> list[Attachable]:
     modules = [(name, m) for name, m in model.named_modules() if isinstance(m, _KINDS)]
-    given = getattr(model, "layers", None)
-    known: dict[int, bool] = {}
-    if isinstance(given, (tuple, list)) and all(isinstance(info, LayerInfo) for info in given):
-        known = {id(model.get_submodule(info.name)): info.rectified for info in given}
-    last = len(modules) - 1
+    known, last = _rectified(model), len(modules) - 1
     return [
         Attachable(name, module, known.get(id(module), i < last))
         for i, (name, module) in enumerate(modules)
     ]
 
 
+def _rectified(model: nn.Module) -> dict[int, bool]:
+    """What ``model.layers`` says of the layers, by the module's identity."""
+    given = getattr(model, "layers", None)
+    if isinstance(given, (tuple, list)) and all(isinstance(info, LayerInfo) for info in given):
+        return {id(model.get_submodule(info.name)): info.rectified for info in given}
+    return {}
+
+
+def _has_other_weights(module: nn.Module) -> bool:
+    """Whether a module itself holds weights between units and is not of a supported kind."""
+    if isinstance(module, (*_KINDS, *_WEIGHTLESS, ParametrizationList)):
+        return False
+    own = [weight for weight in module._parameters.values() if weight is not None]
+    return any(isinstance(w, UninitializedParameter) or w.dim() > 1 for w in own)
+
+
 def _refuse_other_weights(model: nn.Module) -> None:
     for name, module in model.named_modules():
-        if isinstance(module, (*_KINDS, *_WEIGHTLESS, ParametrizationList)):
-            continue
+        if _has_other_weights(module):
+            raise SpecError(_wrong_kind(name, module))
+
+
+def _refuse_shared_weights(model: nn.Module, found: Sequence[Attachable]) -> None:
+    """Two layers with one W would each have a B of their own, and W would get errors of both."""
+    chosen = {layer.name for layer in found}
+    owners: dict[int, str] = {}
+    for name, module in model.named_modules():
         for weight in module._parameters.values():
-            if weight is not None and (
-                isinstance(weight, UninitializedParameter) or weight.dim() > 1
-            ):
-                raise SpecError(_wrong_kind(name, module))
+            if weight is None or weight.dim() < 2:
+                continue
+            other = owners.setdefault(id(weight), name)
+            if other != name and {other, name} & chosen:
+                raise SpecError(
+                    f"every layer must have weights of its own, got layers {other!r} and {name!r} "
+                    "that share them"
+                )
 
 
 def _wrong_kind(name: str, module: nn.Module) -> str:
     return (
         "layers with weights must be Linear, Conv1d or Conv2d to have backward weights (or be left "
-        f"out by 'layers'), got {name!r} ({type(module).__name__})"
+        "on backprop by 'layers' or unsupported='backprop'), got "
+        f"{name!r} ({type(module).__name__})"
     )
 
 
@@ -120,6 +173,11 @@ def _check(layer: Attachable) -> None:
     kind = next((k for k in _KINDS if isinstance(module, k)), None)
     if kind is None:
         raise SpecError(_wrong_kind(name, module))
+    if feedback_of(module) is not None:
+        raise SpecError(
+            f"model must have no backward weights yet, got a layer {name!r} that has; remove() the "
+            "earlier credit assignment first"
+        )
     forward = type(module).forward is kind.forward and "forward" not in module.__dict__
     own_conv = getattr(type(module), "_conv_forward", None) is getattr(kind, "_conv_forward", None)
     if not (forward and own_conv):
@@ -132,8 +190,9 @@ def _check(layer: Attachable) -> None:
             f"layer {name!r} must be initialised before a rule is attached (run one batch through "
             f"the model), got {type(module).__name__}"
         )
-    if BUFFER in module._buffers:
+    weight = module._parameters.get("weight")
+    if weight is not None and not weight.requires_grad:
         raise SpecError(
-            f"model must have no backward weights yet, got a layer {name!r} that has; remove() the "
-            "earlier credit assignment first"
+            f"layer {name!r} must have weights that learn, got frozen ones; leave it out by "
+            "'layers', and it keeps exact backprop"
         )

@@ -59,6 +59,11 @@ class CreditAssignment:
         """What the last `backward` multiplied the task's loss by, 0 or 1."""
         return 1.0
 
+    @property
+    def per_stimulus(self) -> bool:
+        """Whether `backward` gains by a closure that returns the losses (n,), one per stimulus."""
+        return False
+
     def backward(self, closure: Closure) -> Tensor:
         """Leave (pseudo)gradients in ``.grad`` of the parameters, added to what is there.
 

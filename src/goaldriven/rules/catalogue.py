@@ -3,25 +3,38 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, fields
+from typing import Any, Literal
 
 import torch
 from pydantic import ValidationError
-from torch import nn
+from torch import distributed, nn
+from torch.nn.parallel import DistributedDataParallel
 from torch.optim import Optimizer
 
 from goaldriven.errors import SpecError
 from goaldriven.layers import LayerInfo
-from goaldriven.rules.attachable import kernels
+from goaldriven.rules.attachable import kernels, supported_layers
 from goaldriven.rules.base import CreditAssignment
+from goaldriven.rules.direct_feedback import DirectFeedbackAlignment
 from goaldriven.rules.feedback import feedback_of
 from goaldriven.rules.feedback_alignment import FeedbackAlignment
-from goaldriven.rules.information_alignment import InformationAlignment
+from goaldriven.rules.layerwise_alignment import AlignmentLoss, LayerwiseAlignment
+from goaldriven.rules.learned_feedback import LearnedFeedback
+from goaldriven.rules.node_perturbation import NodePerturbation
 from goaldriven.rules.optimizers import build_optimizer, gate_weight_decay
-from goaldriven.specs import rules as specs
+from goaldriven.rules.perturbation import WeightPerturbation
+from goaldriven.rules.perturbation_passes import noise_source
+from goaldriven.rules.sign_symmetry import (
+    BatchwiseRandomSignSymmetry,
+    FixedRandomSignSymmetry,
+    UniformSignSymmetry,
+)
+from goaldriven.specs import credit as specs
 from goaldriven.specs.base import explain
-from goaldriven.specs.rules import RuleSpec, expand_rule
+from goaldriven.specs.optimizers import SGDM, Adam
+from goaldriven.specs.rule import RuleSpec
+from goaldriven.specs.rules import expand_rule
 
 # A number that nobody seeds PyTorch's global generator with before making a model: equal seeds make
 # equal streams, and B correlated with W. (The fractional part of the golden ratio, in 62 bits.)
@@ -33,10 +46,12 @@ class _Attachment:
     """What `LearningRule.attach` was given."""
 
     model: nn.Module
-    layers: Sequence[LayerInfo] | None
+    layers: Sequence[LayerInfo | str] | None
     generator: torch.Generator
     noise_generator: torch.Generator | None
     batch_size: int | None
+    optimizer: SGDM | Adam
+    group: distributed.ProcessGroup | None
 
 
 def _backprop(spec: specs.Backprop, to: _Attachment) -> CreditAssignment:
@@ -53,16 +68,80 @@ def _feedback_alignment(spec: specs.FeedbackAlignment, to: _Attachment) -> Credi
     return FeedbackAlignment(to.model, to.layers, to.generator)
 
 
-def _information_alignment(spec: specs.InformationAlignment, to: _Attachment) -> CreditAssignment:
-    return InformationAlignment(
-        to.model, to.layers, to.generator, to.noise_generator, spec, to.batch_size
+def _direct_feedback(spec: specs.DirectFeedbackAlignment, to: _Attachment) -> CreditAssignment:
+    return DirectFeedbackAlignment(to.model, to.layers, to.generator, spec)
+
+
+def _uniform_signs(spec: specs.UniformSignSymmetry, to: _Attachment) -> CreditAssignment:
+    return UniformSignSymmetry(to.model, to.layers, to.generator, spec)
+
+
+def _redrawn_signs(spec: specs.BatchwiseRandomSignSymmetry, to: _Attachment) -> CreditAssignment:
+    return BatchwiseRandomSignSymmetry(to.model, to.layers, to.generator, spec)
+
+
+def _fixed_signs(spec: specs.FixedRandomSignSymmetry, to: _Attachment) -> CreditAssignment:
+    return FixedRandomSignSymmetry(to.model, to.layers, to.generator, spec)
+
+
+_SETTINGS = {field.name for field in fields(AlignmentLoss)} - {"weights"}
+
+
+def _layerwise_alignment(spec: specs.Alignment, to: _Attachment) -> CreditAssignment:
+    own = {name: getattr(spec, name) for name in _SETTINGS & type(spec).model_fields.keys()}
+    loss = AlignmentLoss(weights=spec.primitive_weights, **own)
+    return LayerwiseAlignment(
+        to.model, to.layers, to.generator, to.noise_generator, loss, to.batch_size, to.group
+    )
+
+
+def _kolen_pollack(spec: specs.KolenPollack, to: _Attachment) -> CreditAssignment:
+    """Backward weights get the forward weights' decay and optimizer where they have no own."""
+    forward = to.optimizer
+    quiet = {"weight_decay": 0.0, "update_noise": 0.0}
+    optimizer = spec.optimizer or forward.model_copy(update=quiet)
+    decay = forward.weight_decay if spec.decay is None else spec.decay
+    complete = spec.model_copy(update={"decay": decay, "optimizer": optimizer})
+    return _layerwise_alignment(complete, to)
+
+
+def _weight_perturbation(spec: specs.WeightPerturbation, to: _Attachment) -> CreditAssignment:
+    if to.layers is not None:
+        raise SpecError(
+            "'layers' and 'unsupported' must be left out with weight_perturbation, which perturbs "
+            "all parameters that learn, of modules of any kind (freeze those that must not learn)"
+        )
+    noise = noise_source(to.noise_generator, to.generator, to.group)
+    return WeightPerturbation(to.model, spec, noise, to.group)
+
+
+def _node_perturbation(spec: specs.NodePerturbation, to: _Attachment) -> CreditAssignment:
+    noise = noise_source(to.noise_generator, to.generator, to.group)
+    return NodePerturbation(to.model, to.layers, spec, noise, to.group)
+
+
+def _learned_feedback(spec: specs.LearnedFeedback, to: _Attachment) -> CreditAssignment:
+    return LearnedFeedback(
+        to.model, to.layers, to.generator, to.noise_generator, spec, to.batch_size, to.group
     )
 
 
 CREDIT_ASSIGNMENTS: dict[type, Callable[[Any, _Attachment], CreditAssignment]] = {
     specs.Backprop: _backprop,
     specs.FeedbackAlignment: _feedback_alignment,
-    specs.InformationAlignment: _information_alignment,
+    specs.DirectFeedbackAlignment: _direct_feedback,
+    specs.UniformSignSymmetry: _uniform_signs,
+    specs.BatchwiseRandomSignSymmetry: _redrawn_signs,
+    specs.FixedRandomSignSymmetry: _fixed_signs,
+    specs.WeightMirror: _layerwise_alignment,
+    specs.InformationAlignment: _layerwise_alignment,
+    specs.SymmetricAlignment: _layerwise_alignment,
+    specs.ActivationAlignment: _layerwise_alignment,
+    specs.LayerwiseAlignment: _layerwise_alignment,
+    specs.KolenPollack: _kolen_pollack,
+    specs.WeightPerturbation: _weight_perturbation,
+    specs.NodePerturbation: _node_perturbation,
+    specs.LearnedFeedback: _learned_feedback,
 }
 
 
@@ -75,14 +154,16 @@ class LearningRule:
     def attach(
         self,
         model: nn.Module,
-        layers: Sequence[LayerInfo] | None = None,
+        layers: Sequence[LayerInfo | str] | None = None,
         generator: torch.Generator | None = None,
         batch_size: int | None = None,
         noise_generator: torch.Generator | None = None,
+        unsupported: Literal["refuse", "backprop"] = "refuse",
     ) -> CreditAssignment:
         """Attach the rule's credit assignment to any model of Linear, Conv1d and Conv2d layers.
 
-        Nothing of the model is replaced: parameters, names, classes and ``state_dict`` stay.
+        Nothing of the model is replaced: parameters, names, classes and ``state_dict`` stay. A
+        model wrapped in `DistributedDataParallel` keeps the same backward weights on every rank.
 
         Parameters
         ----------
@@ -93,7 +174,10 @@ class LearningRule:
             correlated.
         batch_size : stimuli per step; scales the learning rate of the backward weights where their
             optimizer has a ``reference_batch_size``.
-        noise_generator : draws input noise in alignment losses (default: seeded by ``generator``).
+        noise_generator : draws the noise of alignment losses, of noisy updates of the backward
+            weights and of perturbation rules (default: seeded by ``generator``).
+        unsupported : what becomes of modules with weights of another kind (attention, recurrent
+            cells, …): refused, or left on exact backprop with all that is in them.
 
         Raises
         ------
@@ -101,10 +185,22 @@ class LearningRule:
         """
         if generator is None:
             generator = torch.Generator().manual_seed(_DEFAULT_SEED)
-        attachment = _Attachment(model, layers, generator, noise_generator, batch_size)
+        model, group = _unwrapped(model)
+        if group is not None:
+            generator = _shared(generator, group)
+        if layers is None and unsupported == "backprop":
+            layers = supported_layers(model)
+        attachment = _Attachment(
+            model, layers, generator, noise_generator, batch_size, self.spec.optimizer, group
+        )
         return CREDIT_ASSIGNMENTS[type(self.spec.credit)](self.spec.credit, attachment)
 
-    def optimizer(self, model: nn.Module, batch_size: int | None = None) -> Optimizer:
+    def optimizer(
+        self,
+        model: nn.Module,
+        batch_size: int | None = None,
+        noise_generator: torch.Generator | None = None,
+    ) -> Optimizer:
         """PyTorch's optimizer of the forward parameters.
 
         Weight decay acts on kernels (weights of Linear and convolutional layers), not on biases or
@@ -114,6 +210,7 @@ class LearningRule:
         ----------
         batch_size : stimuli per step; the learning rate is multiplied by it over
             ``reference_batch_size`` where the optimizer has one.
+        noise_generator : draws the noise of noisy updates (default: a new one of a fixed seed).
 
         Raises
         ------
@@ -131,7 +228,8 @@ class LearningRule:
                 {"params": [p for p in parameters if id(p) not in decayed]},
             ]
             groups[0]["weight_decay"] = spec.weight_decay
-        optimizer = build_optimizer(spec, [g for g in groups if g["params"]], batch_size)
+        noise = noise_generator or torch.Generator().manual_seed(_DEFAULT_SEED + 1)
+        optimizer = build_optimizer(spec, [g for g in groups if g["params"]], batch_size, noise)
         if spec.weight_decay > 0 and _pauses_task(self.spec.credit):
             gate_weight_decay(optimizer, lambda: _task_rate(model))
         return optimizer
@@ -157,11 +255,25 @@ def make(name: str, **changes: Any) -> LearningRule:
     return LearningRule(spec)
 
 
+def _unwrapped(model: nn.Module) -> tuple[nn.Module, distributed.ProcessGroup | None]:
+    """The model inside DistributedDataParallel, and the ranks it is spread over."""
+    if isinstance(model, DistributedDataParallel):
+        return model.module, model.process_group
+    return model, None
+
+
+def _shared(generator: torch.Generator, group: distributed.ProcessGroup) -> torch.Generator:
+    """A generator seeded by that of the first rank, on all ranks."""
+    seed = torch.randint(2**62, (1,), generator=generator, device=generator.device).cpu()
+    if distributed.get_backend(group) == "nccl":
+        seed = seed.cuda()
+    distributed.broadcast(seed, group_src=0, group=group)
+    return torch.Generator(generator.device).manual_seed(int(seed))
+
+
 def _pauses_task(credit: object) -> bool:
     """Whether some steps align the backward weights alone."""
-    if not isinstance(credit, specs.InformationAlignment):
-        return False
-    return credit.alternating or credit.delay_epochs > 0
+    return bool(getattr(credit, "alternating", False) or getattr(credit, "delay_epochs", 0))
 
 
 def _task_rate(model: nn.Module) -> float:

@@ -1,6 +1,6 @@
-"""Layers whose errors travel backwards through weights of their own.
+"""Layers whose errors travel backwards in a way of their own.
 
-A forward hook takes PyTorch's own output of a layer and hangs it into the graph by one custom
+An attached layer runs PyTorch's own forward pass and hangs the output into the graph by one custom
 operation per layer type. The output's value is PyTorch's; on the way back, dW and db are the exact
 ones and the error goes on through the backward weights B instead of W:
 
@@ -12,29 +12,33 @@ mode with gradients enabled is refused by PyTorch.
 
 B has the shape of W, so B = W is backprop. Sources: Lillicrap et al. 2016; Kunin et al. 2020 and
 its published code (Neural-Alignment ``operations.py``).
+
+A layer is attached by an attribute ``forward`` of the module, not by a forward hook: code compiled
+by ``torch.compile`` is guarded against changes of the former only, and would go on with plain
+backprop after the latter. Attached layers are part of the compiled graph, without graph breaks;
+while an observer is set (alignment losses of activations) they run outside of it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.autograd import Function
 
+from goaldriven.errors import SpecError
 from goaldriven.rules.linear_maps import Convolution, Dense, LinearMap
 
 BUFFER = "backward_weight"
-"""Name of the non-persistent buffer that holds B on its layer."""
+"""Name of the non-persistent buffer that holds B on its layer, where B is the layer's own."""
 
 _convolution_backward = torch.ops.aten.convolution_backward.default
 
 Observer = Callable[["LayerFeedback", nn.Module, Tensor, Tensor], None]
 
 
-@dataclass
 class Switch:
     """What all attached layers of one model heed.
 
@@ -45,90 +49,209 @@ class Switch:
     task_rate : what the last credit assignment multiplied the task's loss by.
     """
 
-    exact: bool = False
-    observer: Observer | None = None
-    task_rate: float = 1.0
+    def __init__(self) -> None:
+        self.task_rate = 1.0
+        self._observer: Observer | None = None
+        # Compiled code is compiled anew whenever a value changes that it has read: of the observer
+        # it reads this only, and of ``exact`` a tensor, whose value is no part of the code.
+        self.observing = False
+        self.exact_tensor = torch.zeros((), dtype=torch.bool)
+        self._exact = False
+
+    @property
+    def exact(self) -> bool:
+        return self._exact
+
+    @exact.setter
+    def exact(self, exact: bool) -> None:
+        self._exact = exact
+        # Through .data: a graph that has saved the tensor is to see the change, not to refuse it.
+        self.exact_tensor.data.fill_(exact)
+
+    @property
+    def observer(self) -> Observer | None:
+        return self._observer
+
+    @observer.setter
+    def observer(self, observer: Observer | None) -> None:
+        self._observer = observer
+        self.observing = observer is not None
 
 
-@dataclass(eq=False)
-class LayerFeedback:
-    """The forward hook of one attached layer; deep copies of a model carry their own."""
+class Carrier:
+    """How an error gets from a layer's output to its input."""
 
-    name: str
-    rectified: bool
-    linear_map: LinearMap
-    switch: Switch
+    buffers: tuple[str, ...] = ()
+    """The names of the buffers it keeps on the layer."""
 
-    def __call__(
-        self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Tensor
-    ) -> Tensor | None:
-        x = args[0] if args else kwargs["input"]
-        if self.switch.observer is not None:
-            self.switch.observer(self, module, x, output)
-        if not (output.requires_grad and torch.is_grad_enabled()):
-            return None
-        if isinstance(self.linear_map, Convolution):
-            return _through_convolution(self.linear_map, self.switch, module, x, output)
-        return _LinearFeedback.apply(
-            x, module.weight, module.bias, module._buffers[BUFFER], output.detach(), self.switch
+    def renew(self, module: nn.Module) -> None:
+        """Called as a forward pass of the layer begins."""
+
+    def held(self, module: nn.Module) -> Tensor | None:
+        """What B is made of besides W, where it is made of anything."""
+        return None
+
+    def kernel(self, weight: Tensor, held: Tensor | None) -> Tensor | None:
+        """B, in the shape of W; None where `replacement` is the gradient at the input."""
+        return None
+
+    def replacement(self, x: Tensor) -> Tensor:
+        """What stands for the gradient at the input ``x`` where there is no B."""
+        raise NotImplementedError
+
+
+class OwnWeights(Carrier):
+    """Backward weights of the layer's own, kept in `BUFFER`: feedback alignment."""
+
+    buffers = (BUFFER,)
+
+    def held(self, module: nn.Module) -> Tensor | None:
+        return module._buffers[BUFFER]
+
+    def kernel(self, weight: Tensor, held: Tensor | None) -> Tensor | None:
+        return held
+
+
+class Attached:
+    """Base of what a credit assignment puts in the place of a module's ``forward``.
+
+    ``before`` is the module's own attribute of that name, if it had one. Deep copies of a model
+    carry their own.
+    """
+
+    def __init__(self, module: nn.Module) -> None:
+        self.module = module
+        self.before: Callable[..., Any] | None = module.__dict__.get("forward")
+        module.forward = self  # type: ignore[assignment]
+
+    def plain(self, *args: Any, **kwargs: Any) -> Any:
+        """The forward pass as it was before."""
+        if self.before is not None:
+            return self.before(*args, **kwargs)
+        return type(self.module).forward(self.module, *args, **kwargs)
+
+    def release(self) -> None:
+        """Give the module its own forward pass back."""
+        if self.before is None:
+            del self.module.__dict__["forward"]
+        else:
+            self.module.forward = self.before
+
+
+class LayerFeedback(Attached):
+    """The forward pass of one attached Linear, Conv1d or Conv2d."""
+
+    def __init__(
+        self, module: nn.Module, carrier: Carrier, name: str, rectified: bool, switch: Switch
+    ) -> None:
+        super().__init__(module)
+        self.name, self.rectified = name, rectified
+        self.carrier, self.switch = carrier, switch
+        self.linear_map: LinearMap = (
+            Convolution.of(module) if isinstance(module, (nn.Conv1d, nn.Conv2d)) else Dense()
         )
 
+    def __call__(self, input: Tensor) -> Tensor:
+        return self._observed(input) if self.switch.observing else self._run(input, None)
 
-def attach_layer(
-    module: nn.Module, backward_weight: Tensor, name: str, rectified: bool, switch: Switch
-) -> None:
-    """Give one Linear, Conv1d or Conv2d its backward weights."""
-    linear_map: LinearMap = (
-        Convolution.of(module) if isinstance(module, (nn.Conv1d, nn.Conv2d)) else Dense()
-    )
-    module.register_buffer(BUFFER, backward_weight, persistent=False)
-    hook = LayerFeedback(name, rectified, linear_map, switch)
-    # First, so that hooks of the user's see the output that is part of the graph.
-    module.register_forward_hook(hook, prepend=True, with_kwargs=True)
+    @torch.compiler.disable
+    def _observed(self, x: Tensor) -> Tensor:
+        return self._run(x, self.switch.observer)
 
+    def _run(self, x: Tensor, observer: Observer | None) -> Tensor:
+        self.carrier.renew(self.module)
+        output = self.plain(x)
+        if observer is not None:
+            observer(self, self.module, x, output)
+        if not (output.requires_grad and torch.is_grad_enabled()):
+            return output
+        return self.hang(x, output, self.carrier)
 
-def backward_weight_of(module: nn.Module) -> Tensor:
-    """B of an attached layer."""
-    return module._buffers[BUFFER]  # type: ignore[return-value]
+    def hang(self, x: Tensor, output: Tensor, carrier: Carrier) -> Tensor:
+        """The output as part of a graph in which ``carrier`` brings the error to the input."""
+        module, switch = self.module, self.switch
+        held = carrier.held(module)
+        compiling = torch.compiler.is_compiling()
+        given = (module.weight, module.bias, held, switch.exact_tensor if compiling else None)
+        if not isinstance(self.linear_map, Convolution):
+            return _DenseFeedback.apply(x, *given, output.detach(), switch, carrier)
+        batched_x, y = self.linear_map.batched(x, output)
+        padded = self.linear_map.padded(batched_x)
+        result = _ConvolutionFeedback.apply(
+            padded, *given, y.detach(), switch, carrier, self.linear_map
+        )
+        return result if batched_x is x else result[0]
+
+    def release(self) -> None:
+        super().release()
+        for name in self.carrier.buffers:
+            self.module._buffers.pop(name, None)
+            self.module._non_persistent_buffers_set.discard(name)
 
 
 def feedback_of(module: nn.Module) -> LayerFeedback | None:
-    """The hook of an attached layer, None for any other module."""
-    hooks = module._forward_hooks.values()
-    return next((hook for hook in hooks if isinstance(hook, LayerFeedback)), None)
+    """What has taken the place of an attached layer's forward pass, None for any other module."""
+    attached = module.__dict__.get("forward")
+    while isinstance(attached, Attached) and not isinstance(attached, LayerFeedback):
+        attached = attached.before
+    return attached if isinstance(attached, LayerFeedback) else None
+
+
+def backward_weight_of(module: nn.Module) -> Tensor:
+    """B of an attached layer: the tensor itself, where the layer has one, else made from W.
+
+    Raises
+    ------
+    SpecError : the layer has no backward weights.
+    """
+    feedback = feedback_of(module)
+    if feedback is not None:
+        weight: Tensor = module.weight.detach()  # type: ignore[operator]
+        kernel = feedback.carrier.kernel(weight, feedback.carrier.held(module))
+        if kernel is not None:
+            return kernel
+    raise SpecError(f"layer must have backward weights, got {module} without")
 
 
 def detach(model: nn.Module) -> None:
-    """Take the backward weights off every layer of ``model``, a deep copy for instance.
+    """Take what a credit assignment has put on ``model``, a deep copy for instance, off again.
 
     The model is then as if no learning rule had been attached, its parameters as trained.
     """
     for module in model.modules():
-        for key, hook in list(module._forward_hooks.items()):
-            if isinstance(hook, LayerFeedback):
-                del module._forward_hooks[key]
-                module._forward_hooks_with_kwargs.pop(key, None)
-                del module._buffers[BUFFER]
-                module._non_persistent_buffers_set.discard(BUFFER)
+        while isinstance(attached := module.__dict__.get("forward"), Attached):
+            attached.release()
 
 
-def _through_convolution(
-    linear_map: Convolution, switch: Switch, module: nn.Module, x: Tensor, output: Tensor
-) -> Tensor:
-    batched_x, y = linear_map.batched(x, output)
-    result = _ConvolutionFeedback.apply(
-        linear_map.padded(batched_x),
-        module.weight,
-        module.bias,
-        module._buffers[BUFFER],
-        y.detach(),
-        switch,
-        linear_map,
-    )
-    return result if batched_x is x else result[0]
+@torch.library.custom_op("goaldriven::kernel_for_error", mutates_args=())
+def _kernel_for_error(dy: Tensor, weight: Tensor, back: Tensor, exact: Tensor) -> Tensor:
+    """A copy of W or of B, in the precision of the error, as ``exact`` says when this is run.
+
+    For compiled code, which would otherwise hold the choice of the time when it was compiled. It
+    depends on the error, or it would be run, and the choice made, in the forward pass.
+    """
+    chosen = weight if bool(exact) else back
+    return torch.empty_like(weight, dtype=dy.dtype).copy_(chosen)
 
 
-class _LinearFeedback(Function):
+@_kernel_for_error.register_fake
+def _(dy: Tensor, weight: Tensor, back: Tensor, exact: Tensor) -> Tensor:
+    return torch.empty_like(weight, dtype=dy.dtype)
+
+
+def _kernel(
+    ctx: Any, dy: Tensor, weight: Tensor, held: Tensor | None, exact: Tensor | None
+) -> Tensor | None:
+    """What the error goes through, None where it is replaced."""
+    if exact is None and ctx.switch.exact:
+        return _like(weight, dy)
+    kernel = ctx.carrier.kernel(weight, held)
+    if kernel is None:
+        return None
+    return _like(kernel, dy) if exact is None else _kernel_for_error(dy, weight, kernel, exact)
+
+
+class _DenseFeedback(Function):
     """The dense layer's value is given (``y``); see the module's docstring for its derivative."""
 
     @staticmethod
@@ -137,33 +260,36 @@ class _LinearFeedback(Function):
         x: Tensor,
         weight: Tensor,
         bias: Tensor | None,
-        back: Tensor,
+        held: Tensor | None,
+        exact: Tensor | None,
         y: Tensor,
         switch: Switch,
+        carrier: Carrier,
     ) -> Tensor:
-        ctx.save_for_backward(x, weight, back)
-        ctx.switch = switch
+        ctx.save_for_backward(x, weight, held, exact)
+        ctx.switch, ctx.carrier = switch, carrier
         ctx.mark_dirty(y)
         return y
 
     @staticmethod
     def backward(ctx: Any, dy: Tensor) -> tuple[Tensor | None, ...]:
-        x, weight, back = ctx.saved_tensors
+        x, weight, held, exact = ctx.saved_tensors
         needs_x, needs_weight, needs_bias = ctx.needs_input_grad[:3]
         dx = dweight = dbias = None
         if needs_x:
-            dx = dy.matmul(_like(weight if ctx.switch.exact else back, dy))
+            kernel = _kernel(ctx, dy, weight, held, exact)
+            dx = ctx.carrier.replacement(x) if kernel is None else dy.matmul(kernel)
         if needs_weight or needs_bias:
             flat = dy.reshape(-1, weight.shape[0])
             if needs_weight:
                 dweight = flat.t().mm(_like(x, dy).reshape(-1, weight.shape[1]))
             if needs_bias:
                 dbias = flat.sum(0)
-        return dx, dweight, dbias, None, None, None
+        return dx, dweight, dbias, None, None, None, None, None
 
 
 class _ConvolutionFeedback(Function):
-    """As `_LinearFeedback`, over spatial axes; ``x`` is padded where edges need it."""
+    """As `_DenseFeedback`, over spatial axes; ``x`` is padded where edges need it."""
 
     @staticmethod
     def forward(
@@ -171,25 +297,29 @@ class _ConvolutionFeedback(Function):
         x: Tensor,
         weight: Tensor,
         bias: Tensor | None,
-        back: Tensor,
+        held: Tensor | None,
+        exact: Tensor | None,
         y: Tensor,
         switch: Switch,
+        carrier: Carrier,
         linear_map: Convolution,
     ) -> Tensor:
-        ctx.save_for_backward(x, weight, back)
-        ctx.switch, ctx.linear_map = switch, linear_map
+        ctx.save_for_backward(x, weight, held, exact)
+        ctx.switch, ctx.carrier, ctx.linear_map = switch, carrier, linear_map
         ctx.mark_dirty(y)
         return y
 
     @staticmethod
     def backward(ctx: Any, dy: Tensor) -> tuple[Tensor | None, ...]:
-        x, weight, back = ctx.saved_tensors
+        x, weight, held, exact = ctx.saved_tensors
         conv = ctx.linear_map
+        needs_x, needs_weight, needs_bias = ctx.needs_input_grad[:3]
+        kernel = _kernel(ctx, dy, weight, held, exact) if needs_x else None
         # One call for all three: the kernel's values matter for dx alone.
-        gradients = _convolution_backward(
+        dx, dweight, dbias = _convolution_backward(
             dy,
             _like(x, dy),
-            _like(weight if ctx.switch.exact else back, dy),
+            _like(weight, dy) if kernel is None else kernel,
             [weight.shape[0]],
             conv.stride,
             conv.padding,
@@ -197,9 +327,11 @@ class _ConvolutionFeedback(Function):
             False,
             [0] * len(conv.stride),
             conv.groups,
-            ctx.needs_input_grad[:3],
+            (kernel is not None, needs_weight, needs_bias),
         )
-        return *gradients, None, None, None, None
+        if needs_x and kernel is None:
+            dx = ctx.carrier.replacement(x)
+        return dx, dweight, dbias, None, None, None, None, None, None
 
 
 def _like(tensor: Tensor, dy: Tensor) -> Tensor:

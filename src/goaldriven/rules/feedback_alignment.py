@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -13,15 +13,84 @@ from goaldriven.errors import SpecError
 from goaldriven.layers import LayerInfo
 from goaldriven.rules.attachable import draw_backward_weight, find_layers
 from goaldriven.rules.base import CreditAssignment, angle_and_ratio
-from goaldriven.rules.feedback import Switch, attach_layer, backward_weight_of, detach
+from goaldriven.rules.feedback import (
+    BUFFER,
+    Carrier,
+    LayerFeedback,
+    OwnWeights,
+    Switch,
+    backward_weight_of,
+    detach,
+)
+
+Making = Callable[[nn.Module], tuple[Carrier, dict[str, Tensor]]]
 
 
-class FeedbackAlignment(CreditAssignment):
+class AttachedLayers(CreditAssignment):
+    """Base of credit assignments that give layers a backward pass of their own.
+
+    Raises
+    ------
+    SpecError : the model has weights of a kind that cannot be attached to, or is attached already.
+    """
+
+    def __init__(self, model: nn.Module, layers: Sequence[LayerInfo | str] | None) -> None:
+        super().__init__(model)
+        self._switch = Switch()
+        self._found = find_layers(model, layers)
+        self._modules = {layer.name: layer.module for layer in self._found}
+
+    @contextmanager
+    def true_gradients(self) -> Iterator[None]:
+        before = self._switch.exact
+        self._switch.exact = True
+        try:
+            yield
+        finally:
+            self._switch.exact = before
+
+    def remove(self) -> None:
+        detach(self.model)
+        self._modules = {}
+
+
+class LayerwiseFeedback(AttachedLayers):
+    """Every layer has backward weights, whatever they are made of.
+
+    Tensors that B is made of are kept on their layers as non-persistent buffers: they move and are
+    copied with the model, and its parameters, names, classes and ``state_dict`` are what they were.
+
+    Parameters
+    ----------
+    make : what carries a layer's error and the buffers that it keeps there; called for one layer
+        after the other.
+    """
+
+    def __init__(
+        self, model: nn.Module, layers: Sequence[LayerInfo | str] | None, make: Making
+    ) -> None:
+        super().__init__(model, layers)
+        made = [make(layer.module) for layer in self._found]
+        for (name, module, rectified), (carrier, buffers) in zip(self._found, made, strict=True):
+            LayerFeedback(module, carrier, name, rectified, self._switch)
+            for buffer, tensor in buffers.items():
+                module.register_buffer(buffer, tensor, persistent=False)
+
+    @property
+    def backward_weights(self) -> Mapping[str, Tensor]:
+        return {name: backward_weight_of(module) for name, module in self._modules.items()}
+
+    def alignment_diagnostics(self) -> dict[str, tuple[float, float]]:
+        return {
+            name: angle_and_ratio(self._modules[name].weight, backward_weight)  # type: ignore[arg-type]
+            for name, backward_weight in self.backward_weights.items()
+        }
+
+
+class FeedbackAlignment(LayerwiseFeedback):
     """Separate backward weights on every layer, drawn once and fixed.
 
-    B is drawn layer by layer from ``generator``, by the initialiser of the layer's W. It is kept on
-    its layer as a non-persistent buffer: it moves and is copied with the model, and the model's
-    parameters, names, classes and ``state_dict`` are what they were.
+    B is drawn layer by layer from ``generator``, by the initialiser of the layer's W.
 
     Source: Lillicrap et al. 2016.
 
@@ -33,49 +102,36 @@ class FeedbackAlignment(CreditAssignment):
     def __init__(
         self,
         model: nn.Module,
-        layers: Sequence[LayerInfo] | None,
+        layers: Sequence[LayerInfo | str] | None,
         generator: torch.Generator,
     ) -> None:
-        super().__init__(model)
-        self._switch = Switch()
-        found = find_layers(model, layers)
-        drawn = [draw_backward_weight(layer.module, generator) for layer in found]
-        for layer, backward_weight in zip(found, drawn, strict=True):
-            attach_layer(layer.module, backward_weight, layer.name, layer.rectified, self._switch)
-        self._modules = {layer.name: layer.module for layer in found}
+        def make(module: nn.Module) -> tuple[Carrier, dict[str, Tensor]]:
+            return OwnWeights(), {BUFFER: draw_backward_weight(module, generator)}
 
-    @property
-    def backward_weights(self) -> Mapping[str, Tensor]:
-        return {name: backward_weight_of(module) for name, module in self._modules.items()}
-
-    @contextmanager
-    def true_gradients(self) -> Iterator[None]:
-        before = self._switch.exact
-        self._switch.exact = True
-        try:
-            yield
-        finally:
-            self._switch.exact = before
-
-    def alignment_diagnostics(self) -> dict[str, tuple[float, float]]:
-        return {
-            name: angle_and_ratio(self._modules[name].weight, backward_weight)  # type: ignore[arg-type]
-            for name, backward_weight in self.backward_weights.items()
-        }
+        super().__init__(model, layers, make)
 
     def state_dict(self) -> dict[str, Any]:
-        weights = {name: b.detach().clone() for name, b in self.backward_weights.items()}
-        return {"backward_weights": weights}
+        return {"backward_weights": copies(self.backward_weights)}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        own, given = self.backward_weights, state.get("backward_weights", {})
-        ours = {name: tuple(b.shape) for name, b in own.items()}
-        theirs = {name: tuple(b.shape) for name, b in given.items()}
-        if ours != theirs:
-            raise SpecError(f"state must hold backward weights of shapes {ours}, got {theirs}")
-        for name, backward_weight in own.items():
-            backward_weight.copy_(given[name])
+        copy_into(self.backward_weights, state.get("backward_weights", {}), "backward weights")
 
-    def remove(self) -> None:
-        detach(self.model)
-        self._modules = {}
+
+def copies(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The tensors as a state keeps them."""
+    return {name: tensor.detach().clone() for name, tensor in tensors.items()}
+
+
+def copy_into(own: Mapping[str, Tensor], given: Mapping[str, Tensor], what: str) -> None:
+    """Copy a state's tensors to those of the same names.
+
+    Raises
+    ------
+    SpecError : other names or shapes.
+    """
+    ours = {name: tuple(tensor.shape) for name, tensor in own.items()}
+    theirs = {name: tuple(tensor.shape) for name, tensor in given.items()}
+    if ours != theirs:
+        raise SpecError(f"state must hold {what} of shapes {ours}, got {theirs}")
+    for name, tensor in own.items():
+        tensor.copy_(given[name])

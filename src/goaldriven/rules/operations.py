@@ -20,7 +20,9 @@ Sources: thesis Table 5.5; Kunin et al. 2020's published code (Neural-Alignment 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -31,7 +33,7 @@ from goaldriven.rules.linear_maps import (
     rows,
     weighted_sum,
 )
-from goaldriven.specs.rules import LayerwiseOperations
+from goaldriven.specs.credit import LayerwiseOperations
 
 _SMALLEST_NORM = 1e-6
 _CACHED = 2**18  # elements
@@ -45,18 +47,28 @@ class Paths:
     ----------
     linear_map : projection, reconstruction and weight gradient of the layer.
     kernel : B.
+    weight : W.
     bias : the layer's bias, None where it has none.
     operations : the layer-wise operations; ReLUs only where the layer is rectified.
     u : input of the forward path, (n, *input).
-    f : output of the forward path with bias and ReLU as asked, (n, *output). Not to be changed.
+    make_f : computes `f`.
     """
 
     linear_map: LinearMap
     kernel: Tensor
+    weight: Tensor
     bias: Tensor | None
     operations: LayerwiseOperations
     u: Tensor
-    f: Tensor
+    make_f: Callable[[], Tensor]
+
+    @cached_property
+    def f(self) -> Tensor:
+        """Output of the forward path with bias and ReLU as asked, (n, *output). Not to be changed.
+
+        Made when it is first asked for: not every loss needs it.
+        """
+        return self.make_f()
 
     @property
     def batch_size(self) -> int:
@@ -80,22 +92,26 @@ def make_paths(
     for all samples. With ``noise`` in the input's place there is one projection.
     """
     u, mean, scale = _forward_input(operations, x if noise is None else noise)
-    shift = None if bias is None else linear_map.along_outputs(bias)
-    if noise is not None:
-        f, has_bias = linear_map.project(u, weight), False
-    elif mean is None:
-        f, has_bias = y, True
-    else:
-        of_ones = linear_map.project(torch.ones_like(x[:1]), weight)
-        f = y if shift is None else y - shift
-        f, has_bias = torch.addcmul(f, per_sample(mean, f), of_ones, value=-1.0), False
-        if scale is not None:
-            f.mul_(per_sample(scale, f))
-    if shift is not None and has_bias != operations.forward_bias:
-        f = f - shift if has_bias else f.add_(shift)
-    if operations.forward_relu:
-        f = f.relu() if f is y else f.relu_()
-    return Paths(linear_map, kernel, bias, operations, u, f)
+
+    def make_f() -> Tensor:
+        shift = None if bias is None else linear_map.along_outputs(bias)
+        if noise is not None:
+            f, has_bias = linear_map.project(u, weight), False
+        elif mean is None:
+            f, has_bias = y, True
+        else:
+            of_ones = linear_map.project(torch.ones_like(x[:1]), weight)
+            f = y if shift is None else y - shift
+            f, has_bias = torch.addcmul(f, per_sample(mean, f), of_ones, value=-1.0), False
+            if scale is not None:
+                f.mul_(per_sample(scale, f))
+        if shift is not None and has_bias != operations.forward_bias:
+            f = f - shift if has_bias else f.add_(shift)
+        if operations.forward_relu:
+            f = f.relu() if f is y else f.relu_()
+        return f
+
+    return Paths(linear_map, kernel, weight, bias, operations, u, make_f)
 
 
 def _forward_input(

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
-from goaldriven.specs.rules import SGDM, Adam, Schedule
+from goaldriven.specs.optimizers import SGDM, Adam, Schedule
 
 Groups = list[dict[str, Any]]
 
@@ -41,12 +41,39 @@ def learning_rate_at(spec: SGDM | Adam, epoch: float, batch_size: int | None = N
     return scaled_learning_rate(spec, batch_size) * schedule_factor(spec.schedule, epoch)
 
 
-def build_optimizer(spec: SGDM | Adam, groups: Groups, batch_size: int | None) -> Optimizer:
-    """PyTorch's optimizer over parameter groups, at the learning rate the schedule starts from."""
+def build_optimizer(
+    spec: SGDM | Adam, groups: Groups, batch_size: int | None, noise: torch.Generator
+) -> Optimizer:
+    """PyTorch's optimizer over parameter groups, at the full learning rate.
+
+    Its schedule is the training loop's to follow, by `learning_rate_at`; a loop that does not must
+    not be left at a warm-up's first rate, 0. ``noise`` draws the noise of noisy updates, where the specification has any.
+    """
     tensors = [tensor for group in groups for tensor in group["params"]]
-    return _MAKERS[type(spec)](
-        spec, groups, learning_rate_at(spec, 0.0, batch_size), _fused(tensors)
+    optimizer = _MAKERS[type(spec)](
+        spec, groups, scaled_learning_rate(spec, batch_size), _fused(tensors)
     )
+    if spec.update_noise > 0:
+        _make_updates_noisy(optimizer, spec.update_noise, noise)
+    return optimizer
+
+
+def _make_updates_noisy(optimizer: Optimizer, variance: float, noise: torch.Generator) -> None:
+    """After every step, w ← w + η ε with ε ~ N(0, variance) and η the rate of that step.
+
+    Source: thesis sections 5.6 and 5.9.3.
+    """
+
+    @torch.no_grad()
+    def add_noise(optimizer: Optimizer, args: Any, kwargs: Any) -> None:
+        for group in optimizer.param_groups:
+            for tensor in group["params"]:
+                drawn = torch.randn(
+                    tensor.shape, generator=noise, dtype=tensor.dtype, device=noise.device
+                )
+                tensor.add_(drawn.to(tensor.device), alpha=group["lr"] * variance**0.5)
+
+    optimizer.register_step_post_hook(add_noise)
 
 
 def set_learning_rate(optimizer: Optimizer, learning_rate: float) -> None:

@@ -1,18 +1,23 @@
-"""Local alignment losses of one layer: their values and closed-form gradients in B.
+"""Primitives of alignment losses of one layer: their values and closed-form gradients in B.
 
-=====  ==========================  ==============================
-name   value (mean over batch)     gradient in B
-=====  ==========================  ==============================
-decay  ½ Σ B²                      B
-amp    −(1/n) Σ f ∘ g              −(1/n) weight_gradient(v, f)
-null   (1/2n) Σ r²                 (1/n) weight_gradient(r, f)
-=====  ==========================  ==============================
+=======  ==========================  ==============================
+name     value (mean over batch)     gradient in B
+=======  ==========================  ==============================
+amp      −(1/n) Σ f ∘ g              −(1/n) weight_gradient(v, f)
+null     (1/2n) Σ r²                 (1/n) weight_gradient(r, f)
+sparse   (1/2n) Σ g²                 (1/n) weight_gradient(v, g)
+decay    ½ Σ B²                      B
+self     −Σ B ∘ W                    −W
+angle    Σ B ∘ ∇W                    ∇W
+=======  ==========================  ==============================
 
-with the forward path's output f, the backward path's input v and output g = P_B v, and the
-reconstruction r = P_Bᵀ f; sums run over features, and space is not averaged. f is a constant for B.
+with the forward path's output f, the backward path's input v and output g = P_B v, the
+reconstruction r = P_Bᵀ f, and the pseudogradient ∇W; sums run over features, and space is not
+averaged. f, W and ∇W are constants for B.
 
-A gradient is a tensor of B's shape or an `Outer`, a weight gradient not yet taken. `total_gradient`
-adds Outers with the same output side before it takes theirs, so that they cost one together.
+A gradient of the first three is a tensor of B's shape or an `Outer`, a weight gradient not yet
+taken. `total_gradient` adds Outers with the same output side before it takes theirs, so that they
+cost one together; amp and sparse share their input side and cost one together, too.
 
 **Layer-wise operations cost nothing more** as long as they are linear in g. With M centring over
 features and C centring over the batch, both symmetric projections, and κ_n the normalisation of
@@ -28,11 +33,15 @@ What the alignment loss of a layer costs, in units of one projection, reconstruc
 gradient, given the layer's own forward pass (amp alone needs no reconstruction, and no null loss
 remains if r is normalised but not centred over the batch: its norm is then 1):
 
-- no operations, or any but the following:       one reconstruction, one weight gradient
-- backward ReLU or backward normalisation:       one projection and one weight gradient more
-- input noise:                                   one projection more (P_W of the noise)
+- amp and null, any operations but the following: one reconstruction, one weight gradient
+- backward ReLU or backward normalisation:        one projection and one weight gradient more
+- amp and sparse:                                 one projection, one weight gradient
+                                                  (f is not needed unless operations tell it from
+                                                  a projection of the same input)
+- input noise:                                    one projection more (P_W of the noise)
+- decay, self, angle:                             nothing
 
-Sources: thesis Table 5.1; Kunin et al. 2020, Table 1.
+Sources: thesis Table 5.1 and section 5.11.3; Kunin et al. 2020, Table 1.
 """
 
 from __future__ import annotations
@@ -55,6 +64,7 @@ from goaldriven.rules.operations import (
     forward_output,
     inverse_norm,
 )
+from goaldriven.specs.credit import LayerwiseOperations
 
 
 @dataclass(frozen=True, eq=False)
@@ -94,29 +104,39 @@ class Outer:
         return weighted_sum(self.input, weights - weights.mean() if self.centred else weights)
 
 
-Gradient = Tensor | Outer | None
+Gradient = Outer | None
 """None stands for 0."""
 
 
-class Primitive(NamedTuple):
-    """A local loss: its value and its gradient in B, both functions of one layer's paths."""
+class ActivationPrimitive(NamedTuple):
+    """A loss of one layer's activations: its value and its gradient in B, of the layer's paths."""
 
     value: Callable[[Paths], Tensor]
     gradient: Callable[[Paths], Gradient]
 
 
+class KernelPrimitive(NamedTuple):
+    """A loss of one layer's kernels: value and gradient, of (B, W, ∇W), tensors of one shape."""
+
+    value: Callable[[Tensor, Tensor, Tensor], Tensor]
+    gradient: Callable[[Tensor, Tensor, Tensor], Tensor]
+
+
 def total_gradient(weights: Mapping[str, float], paths: Paths) -> Tensor | None:
-    """Σ weight · ∂primitive/∂B over the named primitives.
+    """Σ weight · ∂primitive/∂B over the named primitives of activations.
 
     Returns
     -------
     A new tensor of B's shape; None for 0.
     """
-    terms = [(w, PRIMITIVES[name].gradient(paths)) for name, w in weights.items() if w != 0]
+    weights = {name: weight for name, weight in weights.items() if weight}
+    terms: list[tuple[float, Gradient]] = []
+    if "sparse" in weights or _nonlinear(paths):
+        pair = _projection_gradient(paths, weights.pop("amp", 0.0), weights.pop("sparse", 0.0))
+        terms.append((1.0, pair))
+    terms += [(w, ACTIVATION_PRIMITIVES[name].gradient(paths)) for name, w in weights.items()]
     total: Tensor | None = None
-    for weight, tensor in ((w, g) for w, g in terms if isinstance(g, Tensor)):
-        total = _plus(total, weight * tensor)
-    outers = [(w * g.factor, g) for w, g in terms if isinstance(g, Outer)]
+    outers = [(w * g.factor, g) for w, g in terms if g is not None]
     for output in {id(g.output): g.output for _, g in outers}.values():
         sharing = [(w, g) for w, g in outers if g.output is output]
         total = _plus(total, _shared_weight_gradient(sharing, paths))
@@ -124,8 +144,8 @@ def total_gradient(weights: Mapping[str, float], paths: Paths) -> Tensor | None:
 
 
 def total_value(weights: Mapping[str, float], paths: Paths) -> Tensor:
-    """Σ weight · primitive, a scalar. Each primitive's own projections are carried out."""
-    values = [w * PRIMITIVES[name].value(paths) for name, w in weights.items()]
+    """Σ weight · primitive of activations, a scalar. Every primitive's projections are its own."""
+    values = [w * ACTIVATION_PRIMITIVES[name].value(paths) for name, w in weights.items()]
     return torch.stack(values).sum()
 
 
@@ -163,23 +183,20 @@ def _gathered_inputs(terms: list[tuple[float, Outer]]) -> tuple[Tensor, float]:
     return (total.sub_(batch_mean(total)) if together else total), unit
 
 
-def _decay_value(paths: Paths) -> Tensor:
-    return paths.kernel.square().sum() / 2
-
-
-def _decay_gradient(paths: Paths) -> Gradient:
-    return paths.kernel
-
-
 def _amp_value(paths: Paths) -> Tensor:
     g = backward_output(paths, backward_projection(paths, backward_input(paths)))
     return -(forward_output(paths, paths.f) * g).sum() / paths.batch_size
 
 
+def _nonlinear(paths: Paths) -> bool:
+    """Whether g = P_B v enters the loss non-linearly, so that it has to be computed."""
+    return paths.operations.backward_relu or paths.operations.backward_feature_normalisation
+
+
 def _amp_gradient(paths: Paths) -> Gradient:
+    if _nonlinear(paths):
+        return _projection_gradient(paths, 1.0, 0.0)
     operations = paths.operations
-    if operations.backward_relu or operations.backward_feature_normalisation:
-        return _amp_gradient_of_nonlinear(paths)
     level = scale = None
     if operations.forward_feature_normalisation:
         level = feature_mean(paths.f)
@@ -190,19 +207,69 @@ def _amp_gradient(paths: Paths) -> Gradient:
     return Outer(paths.u, paths.f, -1.0, centred, scale, level)
 
 
-def _amp_gradient_of_nonlinear(paths: Paths) -> Outer:
-    """The output side is ∂⟨f, g⟩/∂(P_B v) through the normalisation and the ReLU of g."""
+def _sparse_value(paths: Paths) -> Tensor:
+    g = backward_output(paths, backward_projection(paths, backward_input(paths)))
+    return g.square().sum() / (2 * paths.batch_size)
+
+
+def _sparse_gradient(paths: Paths) -> Gradient:
+    return _projection_gradient(paths, 0.0, 1.0)
+
+
+def _projection_gradient(paths: Paths, amp: float, sparse: float) -> Gradient:
+    """amp and sparse together: their error at P_B v, through the operations on g, against v.
+
+    At g after its operations the error is sparse · g − amp · f. A normalised g has norm 1 whatever
+    B is, and its sparse loss no gradient.
+    """
     operations = paths.operations
+    sparse = 0.0 if operations.backward_feature_normalisation else sparse
+    if not (amp or sparse):
+        return None
+    if _one_projection(operations):
+        return _difference_gradient(paths, amp, sparse)
     v = backward_input(paths)
     g = backward_projection(paths, v)
-    error = forward_output(paths, paths.f)
+    error = _output_error(paths, g, amp, sparse)
     if operations.backward_feature_normalisation:
         error = _through_normalisation(g, error)
     elif operations.backward_feature_centring:
         error = error - per_sample(feature_mean(error), error)
     if operations.backward_relu:
         error = error * (g > 0)
-    return Outer(v, error, -1.0)
+    return Outer(v, error)
+
+
+def _one_projection(operations: LayerwiseOperations) -> bool:
+    """Whether f and g are projections of one input, but for the bias."""
+    chosen = {name for name, on in operations.model_dump().items() if on}
+    return chosen <= {
+        "forward_bias",
+        "backward_bias",
+        "input_feature_centring",
+        "input_feature_normalisation",
+    }
+
+
+def _difference_gradient(paths: Paths, amp: float, sparse: float) -> Outer:
+    """The error sparse · P_B u − amp · P_W u is one projection, by sparse · B − amp · W."""
+    kernel = torch.sub(sparse * paths.kernel, paths.weight, alpha=amp)
+    error = paths.linear_map.project(paths.u, kernel)
+    operations = paths.operations
+    biases = sparse * operations.backward_bias - amp * operations.forward_bias
+    if biases and paths.bias is not None:
+        error.add_(paths.linear_map.along_outputs(paths.bias), alpha=biases)
+    return Outer(paths.u, error)
+
+
+def _output_error(paths: Paths, g: Tensor, amp: float, sparse: float) -> Tensor:
+    """sparse · g − amp · f, both after their operations; a new tensor."""
+    if not amp:
+        return sparse * backward_output(paths, g)
+    f = forward_output(paths, paths.f)
+    if not sparse:
+        return -amp * f
+    return torch.sub(sparse * backward_output(paths, g), f, alpha=amp)
 
 
 def _through_normalisation(z: Tensor, error: Tensor) -> Tensor:
@@ -247,8 +314,14 @@ def _centre_normalised(r: Tensor) -> None:
     q.mul_(per_sample(scale * along, q)).addcmul_(mean, per_sample(scale, q), value=-1.0)
 
 
-PRIMITIVES: dict[str, Primitive] = {
-    "decay": Primitive(_decay_value, _decay_gradient),
-    "amp": Primitive(_amp_value, _amp_gradient),
-    "null": Primitive(_null_value, _null_gradient),
+ACTIVATION_PRIMITIVES: dict[str, ActivationPrimitive] = {
+    "amp": ActivationPrimitive(_amp_value, _amp_gradient),
+    "null": ActivationPrimitive(_null_value, _null_gradient),
+    "sparse": ActivationPrimitive(_sparse_value, _sparse_gradient),
+}
+
+KERNEL_PRIMITIVES: dict[str, KernelPrimitive] = {
+    "decay": KernelPrimitive(lambda b, w, dw: b.square().sum() / 2, lambda b, w, dw: b),
+    "self": KernelPrimitive(lambda b, w, dw: -(b * w).sum(), lambda b, w, dw: -w),
+    "angle": KernelPrimitive(lambda b, w, dw: (b * dw).sum(), lambda b, w, dw: dw),
 }

@@ -2,7 +2,8 @@
 
 from goaldriven.specs.architectures import ARCHITECTURES, ArchitectureSpec
 from goaldriven.specs.network import NetworkSpec
-from goaldriven.specs.rules import RULES, RuleSpec
+from goaldriven.specs.rule import RuleSpec
+from goaldriven.specs.rules import RULES
 from goaldriven.specs.statistics import PUBLISHED_STATISTICS, STATISTICS
 from goaldriven.specs.study import Study
 from goaldriven.specs.tasks import TASKS, TaskSpec

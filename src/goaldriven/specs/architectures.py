@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import BeforeValidator, Field, PositiveFloat
+from pydantic import BeforeValidator, Field, PositiveFloat, PositiveInt
 
 from goaldriven.specs.base import NamedSpec, name_only
 
@@ -19,27 +19,42 @@ class KNet(NamedSpec):
     width: PositiveFloat = 1.0
 
 
-class ResNet10(NamedSpec):
-    """A 10-layer residual network with batch norm (v1 post-activation, v2 pre-activation).
+class ResNet(NamedSpec):
+    """A residual network of basic blocks with batch norm (v1 post-activation, v2 pre-activation).
 
-    One basic block per stage; 16, 32, 64 and 128 channels at ``width`` 1.
+    ``resnet10`` has one block per stage and 16, 32, 64 and 128 channels at ``width`` 1,
+    ``resnet18`` two blocks and the published 64, 128, 256 and 512 channels.
     """
 
-    name: Literal["resnet10", "resnet10_v2"]
+    name: Literal["resnet10", "resnet10_v2", "resnet18", "resnet18_v2"]
+    width: PositiveFloat = 1.0
+
+
+class MLP(NamedSpec):
+    """A fully connected network of tanh layers.
+
+    ``hidden``: units of each layer; ``width`` multiplies them all (rounded, at least 1).
+    """
+
+    name: Literal["mlp"] = "mlp"
+    hidden: Annotated[tuple[PositiveInt, ...], Field(min_length=1)] = (50,)
     width: PositiveFloat = 1.0
 
 
 ArchitectureSpec = Annotated[
-    Annotated[KNet | ResNet10, Field(discriminator="name")], BeforeValidator(name_only)
+    Annotated[KNet | ResNet | MLP, Field(discriminator="name")], BeforeValidator(name_only)
 ]
 
-ARCHITECTURES: dict[str, type[KNet] | type[ResNet10]] = {
+ARCHITECTURES: dict[str, type[KNet] | type[ResNet] | type[MLP]] = {
     "knet4": KNet,
     "knet4_lrn": KNet,
     "knet5": KNet,
     "knet5_lrn": KNet,
-    "resnet10": ResNet10,
-    "resnet10_v2": ResNet10,
+    "resnet10": ResNet,
+    "resnet10_v2": ResNet,
+    "resnet18": ResNet,
+    "resnet18_v2": ResNet,
+    "mlp": MLP,
 }
 
 ARCHITECTURE_SUMMARIES: dict[str, str] = {
@@ -49,4 +64,7 @@ ARCHITECTURE_SUMMARIES: dict[str, str] = {
     "knet5_lrn": "knet5 with local response normalisation after the first two layers",
     "resnet10": "10-layer residual network with batch norm, post-activation (v1)",
     "resnet10_v2": "10-layer residual network with batch norm, pre-activation (v2)",
+    "resnet18": "18-layer residual network with batch norm, post-activation (v1), He et al. (2016)",
+    "resnet18_v2": "18-layer residual network with batch norm, pre-activation (v2)",
+    "mlp": "fully connected tanh layers, one of 50 units by default",
 }

@@ -9,21 +9,14 @@ from typing import Any
 from pydantic import BaseModel
 
 from goaldriven.specs.architectures import ARCHITECTURES
-from goaldriven.specs.rules import (
-    SGDM,
-    Adam,
-    Backprop,
-    FeedbackAlignment,
-    InformationAlignment,
-)
+from goaldriven.specs.credit import CREDITS
+from goaldriven.specs.optimizers import OPTIMIZERS
 from goaldriven.specs.tasks import TASKS
-
-_RULE_PARTS = (SGDM, Adam, Backprop, FeedbackAlignment, InformationAlignment)
 
 VARIANT_NAMES: set[str] = {
     *TASKS,
     *ARCHITECTURES,
-    *(str(part.model_fields["name"].default) for part in _RULE_PARTS),
+    *(str(part.model_fields["name"].default) for part in (*CREDITS, *OPTIMIZERS)),
 }
 
 

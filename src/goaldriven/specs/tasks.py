@@ -40,6 +40,18 @@ class DigitsSimCLR(_Task):
     projection: PositiveInt = 128
 
 
+class DigitsAutoencoder(_Task):
+    """Reconstruction of the digits through a bottleneck; mean squared error.
+
+    ``bottleneck``: units that the reconstruction is made from.
+    """
+
+    available_train: ClassVar[int] = 1347
+
+    name: Literal["digits_autoencoder"] = "digits_autoencoder"
+    bottleneck: PositiveInt = 2
+
+
 class SpokenDigits(_Task):
     """Free Spoken Digit subset as cochleagrams in background noise, ten-way word recognition.
 
@@ -68,7 +80,8 @@ class FashionMNIST(_Task):
 
 TaskSpec = Annotated[
     Annotated[
-        Digits | DigitsSimCLR | SpokenDigits | Cifar10 | FashionMNIST, Field(discriminator="name")
+        Digits | DigitsSimCLR | DigitsAutoencoder | SpokenDigits | Cifar10 | FashionMNIST,
+        Field(discriminator="name"),
     ],
     BeforeValidator(name_only),
 ]
@@ -76,6 +89,7 @@ TaskSpec = Annotated[
 TASKS: dict[str, type[_Task]] = {
     "digits": Digits,
     "digits_simclr": DigitsSimCLR,
+    "digits_autoencoder": DigitsAutoencoder,
     "spoken_digits": SpokenDigits,
     "cifar10": Cifar10,
     "fashion_mnist": FashionMNIST,

@@ -78,6 +78,13 @@ class Task(Protocol):
         """The objective, a scalar: mean over the batch."""
         ...
 
+    def losses(self, model: nn.Module, batch: Batch) -> Tensor:
+        """The objective of each stimulus, (n,), of which `loss` is the mean.
+
+        A scalar, `loss`, where the objective has no parts that belong to one stimulus.
+        """
+        ...
+
     def validation_batches(self, batch_size: int) -> Iterator[Tensor]:
         """The validation stimuli, unaugmented, in fixed order, the last batch maybe smaller."""
         ...

@@ -11,7 +11,7 @@ from sklearn.datasets import load_digits
 from sklearn.model_selection import train_test_split
 from torch import Tensor
 
-from goaldriven.specs.tasks import Digits, DigitsSimCLR
+from goaldriven.specs.tasks import Digits, DigitsAutoencoder, DigitsSimCLR
 from goaldriven.tasks.checks import check_data, keep
 from goaldriven.tasks.supervised import SupervisedTask
 
@@ -37,7 +37,9 @@ class DigitImages:
         return (images - self.mean) / self.std
 
 
-def read_digits(spec: Digits | DigitsSimCLR, device: torch.device) -> DigitImages:
+def read_digits(
+    spec: Digits | DigitsSimCLR | DigitsAutoencoder, device: torch.device
+) -> DigitImages:
     """The 1,797 images, split once and for all: 1,347 to train on, 450 to validate, stratified.
 
     Source: test part of UCI's "Optical Recognition of Handwritten Digits" (Alpaydin and Kaynak

@@ -11,6 +11,7 @@ import torch
 from goaldriven.specs import TaskSpec
 from goaldriven.tasks.base import Task
 from goaldriven.tasks.digits import load_digits_task
+from goaldriven.tasks.digits_autoencoder import load_digits_autoencoder
 from goaldriven.tasks.photographs import load_cifar10, load_fashion_mnist
 from goaldriven.tasks.simclr import load_digits_simclr
 from goaldriven.tasks.spoken_digits import load_spoken_digits
@@ -18,6 +19,7 @@ from goaldriven.tasks.spoken_digits import load_spoken_digits
 LOADERS: dict[str, Callable[[Any, torch.device], Task]] = {
     "digits": load_digits_task,
     "digits_simclr": load_digits_simclr,
+    "digits_autoencoder": load_digits_autoencoder,
     "spoken_digits": load_spoken_digits,
     "cifar10": load_cifar10,
     "fashion_mnist": load_fashion_mnist,

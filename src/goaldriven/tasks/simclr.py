@@ -73,6 +73,10 @@ class DigitsSimCLRTask:
     def loss(self, model: nn.Module, batch: Batch) -> Tensor:
         return nt_xent(model(batch.stimuli), self.spec.temperature)
 
+    def losses(self, model: nn.Module, batch: Batch) -> Tensor:
+        """The scalar `loss`: every view is told apart from all others of the batch."""
+        return self.loss(model, batch)
+
     def validation_batches(self, batch_size: int) -> Iterator[Tensor]:
         return iter(self.validation.split(batch_size))
 

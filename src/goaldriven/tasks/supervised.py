@@ -67,6 +67,9 @@ class SupervisedTask:
     def loss(self, model: nn.Module, batch: Batch) -> Tensor:
         return functional.cross_entropy(model(batch.stimuli), batch.labels)
 
+    def losses(self, model: nn.Module, batch: Batch) -> Tensor:
+        return functional.cross_entropy(model(batch.stimuli), batch.labels, reduction="none")
+
     def validation_batches(self, batch_size: int) -> Iterator[Tensor]:
         return map(self.prepare, self.validation_stimuli.split(batch_size))
 

@@ -13,7 +13,7 @@ import xarray as xr
 from goaldriven.rules import learning_rate_at
 from goaldriven.specs import NetworkSpec
 from goaldriven.training.network import Network, build
-from goaldriven.training.record import Record, measure
+from goaldriven.training.record import Record, Recorder
 from goaldriven.training.trajectory import assemble
 
 Progress = Callable[[int, int], None]
@@ -38,8 +38,10 @@ def train(
     Returns
     -------
     The trajectory: ``observable(epoch, layer, statistic)``, ``loss(epoch)``, ``metric(epoch)``,
-    ``training_loss(epoch)`` and the alignment diagnostics ``weight_angle``, ``weight_norm_ratio``
-    and ``gradient_angle`` (epoch, layer; angles in degrees), with the spec in the attributes.
+    ``training_loss(epoch)``; the alignment diagnostics ``weight_angle``, ``weight_norm_ratio``,
+    ``gradient_angle`` and ``update_angle`` (epoch, layer; angles in degrees); for rules with
+    backward weights a sample of them, ``forward_weight`` and ``backward_weight`` (epoch, layer,
+    pair); with the spec in the attributes. See `goaldriven.trajectories.validate`.
 
     Raises
     ------
@@ -47,6 +49,7 @@ def train(
     """
     started = time.perf_counter()
     network = build(spec, device)
+    recorder = Recorder(network)
     records: dict[int, Record] = {}
     recording_seconds = 0.0
     training_loss = math.nan
@@ -59,7 +62,7 @@ def train(
                 break
         if epoch % spec.record_every == 0:
             before = time.perf_counter()
-            records[epoch] = measure(network, training_loss)
+            records[epoch] = recorder.measure(training_loss)
             recording_seconds += time.perf_counter() - before
             if not math.isfinite(records[epoch].loss):
                 outcome = "diverged"
@@ -95,7 +98,8 @@ def _train_epoch(network: Network, epoch: int) -> float:
                 for group in optimizer.param_groups:
                     group["lr"] = rate
             optimizer.zero_grad(set_to_none=True)
-            total += credit.backward(partial(network.task.loss, network.model, batch))
+            objective = network.task.losses if credit.per_stimulus else network.task.loss
+            total += credit.backward(partial(objective, network.model, batch))
             optimizer.step()
             credit.step()
             step += 1

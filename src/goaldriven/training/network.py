@@ -57,7 +57,11 @@ def build(spec: NetworkSpec, device: str = "cpu") -> Network:
         noise_generator=stream("alignment noise", spec.network_id),
         batch_size=spec.batch_size,
     )
-    optimizer = rule.optimizer(model, batch_size=spec.batch_size)
+    optimizer = rule.optimizer(
+        model,
+        batch_size=spec.batch_size,
+        noise_generator=stream("update noise", spec.network_id),
+    )
     data = stream("data", spec.data_seed)
     return Network(spec, task, model, credit, optimizer, data)
 

@@ -10,10 +10,15 @@ from torch import Tensor
 
 from goaldriven import observables
 from goaldriven.modes import evaluating
+from goaldriven.specs.credit import Backprop
 from goaldriven.training.network import Network, kernel, layers_of
 
 RECORD_BATCH = 512
 """Stimuli per validation batch; the results do not depend on it beyond rounding."""
+
+
+PAIRS = 100
+"""At most so many forward weights of a layer are kept beside their backward weights."""
 
 
 @dataclass(frozen=True)
@@ -27,48 +32,137 @@ class Record:
     weight_angle: np.ndarray  # (layer,), degrees
     weight_norm_ratio: np.ndarray  # (layer,)
     gradient_angle: np.ndarray  # (layer,), degrees
+    update_angle: np.ndarray  # (layer,), degrees
+    forward_weight: np.ndarray | None  # (layer, pair), float32; None without backward weights
+    backward_weight: np.ndarray | None
+
+
+@dataclass(frozen=True)
+class _Standing:
+    """Kernels, and the true gradient of the validation objective there, per layer."""
+
+    kernels: list[Tensor]
+    gradients: list[Tensor]
+
+
+class Recorder:
+    """Records one network through its training; nothing of the network is changed.
+
+    Each record is compared with the one before: ``update_angle`` is the angle between the change
+    of a layer's forward weights since then, W(e) − W(e'), and the negative true gradient of the
+    validation objective at e', the steepest descent there; NaN at the first record and where the
+    weights have not moved.
+    """
+
+    def __init__(self, network: Network) -> None:
+        self._network = network
+        self._before: _Standing | None = None
+
+    def measure(self, training_loss: float) -> Record:
+        """A record of the network as it stands."""
+        network = self._network
+        task, model, layers = network.task, network.model, layers_of(network)
+        values = observables.record(model, layers, task.validation_batches(RECORD_BATCH))
+        evaluation = task.evaluate(model, RECORD_BATCH)
+        angle_and_ratio = _alignment(network)
+        kernels = [kernel(model, layer).detach().clone() for layer in layers]
+        pseudo, true = _gradients(network)
+        before, self._before = self._before, _Standing(kernels, true)
+        forward, backward = weight_pairs(network) or (None, None)
+        return Record(
+            observables=values,
+            loss=evaluation.loss,
+            metric=evaluation.metric,
+            training_loss=training_loss,
+            weight_angle=angle_and_ratio[:, 0],
+            weight_norm_ratio=angle_and_ratio[:, 1],
+            gradient_angle=_gradient_angles(network, pseudo, true),
+            update_angle=_update_angles(before, kernels),
+            forward_weight=forward,
+            backward_weight=backward,
+        )
 
 
 def measure(network: Network, training_loss: float) -> Record:
-    """Record a network as it stands; nothing of it is changed."""
-    task, model, layers = network.task, network.model, layers_of(network)
-    values = observables.record(model, layers, task.validation_batches(RECORD_BATCH))
-    evaluation = task.evaluate(model, RECORD_BATCH)
+    """A single record of a network, with none before it."""
+    return Recorder(network).measure(training_loss)
+
+
+def weight_pairs(network: Network) -> tuple[np.ndarray, np.ndarray] | None:
+    """A fixed sample of forward weights with the backward weights of the same connections.
+
+    The entries ⌊i n/k⌋, i = 0 … k−1, of the n of a flattened kernel, with k = min(n, 100): evenly
+    spaced, and the same at every call. Shapes (layer, 100), float32; NaN behind the k-th and where
+    a layer has no B of W's shape. None where no layer has one.
+    """
+    layers, backward_weights = layers_of(network), network.credit.backward_weights
+    forward = np.full((len(layers), PAIRS), np.nan, dtype=np.float32)
+    backward = forward.copy()
+    found = False
+    for row, layer in enumerate(layers):
+        w, b = kernel(network.model, layer), backward_weights.get(layer.name)
+        if b is None or b.shape != w.shape:
+            continue
+        found = True
+        k = min(w.numel(), PAIRS)
+        entries = torch.arange(k, device=w.device) * w.numel() // k
+        forward[row, :k] = w.detach().reshape(-1)[entries].float().cpu()
+        backward[row, :k] = b.detach().reshape(-1)[entries].float().cpu()
+    return (forward, backward) if found else None
+
+
+def _alignment(network: Network) -> np.ndarray:
+    """Angle of W and B and ratio of their norms, (layer, 2); NaN where there is no such B."""
     diagnostics = network.credit.alignment_diagnostics()
-    pairs = np.array([diagnostics.get(layer.name, (0.0, 1.0)) for layer in layers])
-    return Record(
-        observables=values,
-        loss=evaluation.loss,
-        metric=evaluation.metric,
-        training_loss=training_loss,
-        weight_angle=pairs[:, 0],
-        weight_norm_ratio=pairs[:, 1],
-        gradient_angle=_gradient_angles(network),
-    )
+    otherwise = (0.0, 1.0) if _is_backprop(network) else (np.nan, np.nan)
+    return np.array([diagnostics.get(layer.name, otherwise) for layer in layers_of(network)])
 
 
-def _gradient_angles(network: Network) -> np.ndarray:
-    """Angle between pseudogradient and true gradient of the validation objective, per layer.
+def _is_backprop(network: Network) -> bool:
+    return isinstance(network.spec.rule.credit, Backprop)
+
+
+def _gradients(network: Network) -> tuple[list[Tensor] | None, list[Tensor]]:
+    """Pseudogradient and true gradient of the validation objective, per layer, in float64.
 
     Both gradients come from one forward pass: its graph is walked once through the backward
-    weights and once through the forward weights. For backprop they are the same by definition.
+    weights and once through the forward weights. Without backward weights there is no
+    pseudogradient to be had from a backward pass (None).
     """
-    model, credit, layers = network.model, network.credit, layers_of(network)
-    if not credit.backward_weights:
-        return np.zeros(len(layers))
-    weights = [kernel(model, layer) for layer in layers]
-    pseudo = [torch.zeros_like(w, dtype=torch.float64) for w in weights]
+    model, credit = network.model, network.credit
+    weights = [kernel(model, layer) for layer in layers_of(network)]
     true = [torch.zeros_like(w, dtype=torch.float64) for w in weights]
+    pseudo = [torch.zeros_like(t) for t in true] if credit.backward_weights else None
     with evaluating(model), torch.enable_grad():
         for batch in network.task.validation_objective_batches(RECORD_BATCH):
+            share = len(batch) / network.task.n_validation
             loss = network.task.loss(model, batch)
-            _accumulate(pseudo, torch.autograd.grad(loss, weights, retain_graph=True), len(batch))
+            if pseudo is not None:
+                _accumulate(pseudo, torch.autograd.grad(loss, weights, retain_graph=True), share)
             with credit.true_gradients():
-                _accumulate(true, torch.autograd.grad(loss, weights), len(batch))
+                _accumulate(true, torch.autograd.grad(loss, weights), share)
+    return pseudo, true
+
+
+def _gradient_angles(
+    network: Network, pseudo: list[Tensor] | None, true: list[Tensor]
+) -> np.ndarray:
+    """Angle between pseudogradient and true gradient; for backprop 0 by definition."""
+    if pseudo is None:
+        return np.full(len(true), 0.0 if _is_backprop(network) else np.nan)
     return np.array([angle_degrees(p, t) for p, t in zip(pseudo, true, strict=True)])
 
 
-def _accumulate(sums: list[Tensor], gradients: tuple[Tensor, ...], weight: int) -> None:
+def _update_angles(before: _Standing | None, kernels: list[Tensor]) -> np.ndarray:
+    if before is None:
+        return np.full(len(kernels), np.nan)
+    moves = [
+        now.double() - then.double() for now, then in zip(kernels, before.kernels, strict=True)
+    ]
+    return np.array([angle_degrees(m, -g) for m, g in zip(moves, before.gradients, strict=True)])
+
+
+def _accumulate(sums: list[Tensor], gradients: tuple[Tensor, ...], weight: float) -> None:
     for total, gradient in zip(sums, gradients, strict=True):
         total.add_(gradient, alpha=weight)
 

@@ -12,7 +12,7 @@ import xarray as xr
 import goaldriven
 from goaldriven.specs import STATISTICS
 from goaldriven.training.network import Network, layers_of
-from goaldriven.training.record import Record
+from goaldriven.training.record import PAIRS, Record
 
 
 def assemble(
@@ -28,14 +28,16 @@ def assemble(
     epochs = spec.record_epochs
     names = [layer.name for layer in layers]
 
-    def series(field: str, *shape: int) -> np.ndarray:
+    def series(field: str, *shape: int, dtype: type = np.float64) -> np.ndarray:
         missing = np.full(shape, np.nan)
         return np.array(
-            [getattr(records[e], field) if e in records else missing for e in epochs], dtype=float
+            [getattr(records[e], field) if e in records else missing for e in epochs], dtype=dtype
         )
 
     n_layers, n_statistics = len(names), len(STATISTICS)
-    per_layer = ("weight_angle", "weight_norm_ratio", "gradient_angle")
+    per_layer = ("weight_angle", "weight_norm_ratio", "gradient_angle", "update_angle")
+    has_pairs = any(record.forward_weight is not None for record in records.values())
+    pairs = ("forward_weight", "backward_weight") if has_pairs else ()
     return xr.Dataset(
         {
             "observable": (
@@ -44,6 +46,10 @@ def assemble(
             ),
             **{name: ("epoch", series(name)) for name in ("loss", "metric", "training_loss")},
             **{name: (("epoch", "layer"), series(name, n_layers)) for name in per_layer},
+            **{
+                name: (("epoch", "layer", "pair"), series(name, n_layers, PAIRS, dtype=np.float32))
+                for name in pairs
+            },
         },
         coords={
             "epoch": list(epochs),

@@ -22,6 +22,14 @@ VARIABLES: dict[str, tuple[str, ...]] = {
     "gradient_angle": ("epoch", "layer"),
 }
 
+PAIRED = ("epoch", "layer", "pair")
+OPTIONAL: dict[str, tuple[tuple[str, ...], type]] = {
+    "update_angle": (("epoch", "layer"), np.float64),
+    "forward_weight": (PAIRED, np.float32),
+    "backward_weight": (PAIRED, np.float32),
+}
+"""Variables that older files and some rules do not have, with their dimensions and type."""
+
 COORDINATES: dict[str, tuple[str, ...]] = {
     "epoch": ("epoch",),
     "layer": ("layer",),
@@ -55,10 +63,21 @@ POSITIONS: tuple[str, ...] = get_args(Position)
 def validate(dataset: xr.Dataset, source: str = "trajectory") -> None:
     """Check that ``dataset`` is one network's trajectory.
 
-    ``observable(epoch, layer, statistic)``, ``loss``, ``metric`` and ``training_loss`` (epoch),
-    ``weight_angle``, ``weight_norm_ratio`` and ``gradient_angle`` (epoch, layer), all float64;
-    integer epochs that ascend from 0; known statistics with their measure; every layer's position;
-    the attributes that say which network this is. More variables and attributes are let through.
+    Float64 are ``observable(epoch, layer, statistic)``; ``loss``, ``metric`` and ``training_loss``
+    (epoch); and (epoch, layer), angles in degrees,
+
+    - ``weight_angle`` and ``weight_norm_ratio``: angle of forward weights W and backward weights B
+      (which has W's shape), and ‖B‖/‖W‖; 0 and 1 under backprop, NaN where there is no such B;
+    - ``gradient_angle``: of pseudogradient and true gradient of the validation objective;
+    - ``update_angle`` (optional): of the change of W since the record before and the negative true
+      gradient of the validation objective at that record; NaN at the first.
+
+    Float32 and optional are ``forward_weight`` and ``backward_weight`` (epoch, layer, pair): the
+    same few connections at every epoch, filled up with NaN.
+
+    Besides there are integer epochs that ascend from 0; known statistics with their measure; every
+    layer's position; the attributes that say which network this is. More variables and attributes
+    are let through.
 
     Raises
     ------
@@ -84,6 +103,13 @@ def _complain_parts(dataset: xr.Dataset) -> str:
             return f"{kind} '{name}' must have dimensions {dims}, got {dataset[name].dims}"
         if kind == "variable" and dataset[name].dtype != np.float64:
             return f"variable '{name}' must be float64, got {dataset[name].dtype}"
+    for name, (dims, dtype) in OPTIONAL.items():
+        if name in dataset and (dataset[name].dims, dataset[name].dtype) != (dims, dtype):
+            found = f"{dataset[name].dims} and {dataset[name].dtype}"
+            expected = f"{dims} and be {np.dtype(dtype)}"
+            return f"variable '{name}' must have dimensions {expected}, got {found}"
+    if ("forward_weight" in dataset) != ("backward_weight" in dataset):
+        return "variables 'forward_weight' and 'backward_weight' must both be given, got one"
     for dim in ("epoch", "layer", "statistic"):
         if not dataset.sizes[dim]:
             return f"dimension '{dim}' must not be empty, got 0"

@@ -7,7 +7,9 @@ can be shown in a notebook or saved with ``figure.savefig``.
 from goaldriven.report.figures.alignment import alignment
 from goaldriven.report.figures.identification import accuracy, confusion, importances
 from goaldriven.report.figures.performance import learning_curves, task_performance
+from goaldriven.report.figures.robustness import robustness
 from goaldriven.report.figures.trajectories import trajectories
+from goaldriven.report.figures.weight_scatter import weight_scatter
 
 __all__ = [
     "accuracy",
@@ -15,6 +17,8 @@ __all__ = [
     "confusion",
     "importances",
     "learning_curves",
+    "robustness",
     "task_performance",
     "trajectories",
+    "weight_scatter",
 ]

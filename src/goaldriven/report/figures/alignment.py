@@ -5,10 +5,17 @@ from __future__ import annotations
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullFormatter
+from matplotlib.ticker import (
+    FixedLocator,
+    FuncFormatter,
+    MaxNLocator,
+    MultipleLocator,
+    NullFormatter,
+)
 
 from goaldriven.report.style import (
     GREY,
+    MOST_BANDS,
     WIDTH,
     label_panel,
     new_figure,
@@ -18,10 +25,13 @@ from goaldriven.report.style import (
 )
 from goaldriven.report.tables import ALIGNMENT, POSITIONS
 
+_EDGES = ["lower_quartile", "upper_quartile"]
+
 _LABELS = {
     "weight_angle": "angle of W and Bᵀ (°)",
     "weight_norm_ratio": "norm ratio ‖B‖ / ‖W‖",
     "gradient_angle": "angle of pseudo-\nand true gradient (°)",
+    "update_angle": "angle of update and\nsteepest descent (°)",
 }
 
 
@@ -30,8 +40,10 @@ def alignment(table: pd.DataFrame, rules: list[str] | None = None) -> Figure:
     """Alignment through learning: medians over layers, shaded between the quartiles.
 
     Rows: angle between forward weights and transposed backward weights, ratio of their norms,
-    angle between pseudogradient and true gradient. Columns: the position of the layer. Reference
-    lines lie at 90° (unrelated) and 0° (aligned), and at a norm ratio of 1.
+    angle between pseudogradient and true gradient, angle between the change of the forward weights
+    since the record before and steepest descent there. Columns: the position of the layer.
+    Reference lines lie at 90° (unrelated) and 0° (aligned), and at a norm ratio of 1. More than six
+    rules are drawn without the shading.
 
     Parameters
     ----------
@@ -51,14 +63,9 @@ def alignment(table: pd.DataFrame, rules: list[str] | None = None) -> Figure:
             chosen = table[(table["quantity"] == quantity) & (table["position"] == position)]
             for rule, style in shown.items():
                 line = chosen[chosen["rule"] == rule]
-                axes.fill_between(
-                    line["epoch"],
-                    line["lower_quartile"],
-                    line["upper_quartile"],
-                    color=style.colour,
-                    alpha=0.2,
-                    lw=0,
-                )
+                if len(shown) <= MOST_BANDS:
+                    band = (line[edge] for edge in _EDGES)
+                    axes.fill_between(line["epoch"], *band, color=style.colour, alpha=0.2, lw=0)
                 axes.plot(
                     line["epoch"],
                     line["median"],
@@ -67,7 +74,8 @@ def alignment(table: pd.DataFrame, rules: list[str] | None = None) -> Figure:
                     lw=1.6,
                 )
             _reference_lines(axes, quantity)
-        _value_axis(row[0], quantity, table[table["quantity"] == quantity])
+        columns = _EDGES if len(shown) <= MOST_BANDS else ["median"]
+        _value_axis(row[0], quantity, table[table["quantity"] == quantity][columns])
         row[0].set_ylabel(_LABELS[quantity])
     for axes, position in zip(panels[0], positions, strict=True):
         label_panel(axes, f"{position} layers")
@@ -85,10 +93,13 @@ def _reference_lines(axes: Axes, quantity: str) -> None:
         axes.axhline(level, color=GREY, lw=0.8, linestyle=(0, (4, 2)), zorder=1)
 
 
-def _value_axis(axes: Axes, quantity: str, rows: pd.DataFrame) -> None:
+def _value_axis(axes: Axes, quantity: str, drawn: pd.DataFrame) -> None:
     """Limits from all panels of the row, which share them."""
-    low, high = rows["lower_quartile"].min(), rows["upper_quartile"].max()
-    if quantity != "weight_norm_ratio":
+    low, high = float(drawn.to_numpy().min()), float(drawn.to_numpy().max())
+    if quantity == "update_angle" and low > 30:  # the way to 0° would take most of the room
+        axes.set_ylim(min(low - 4, 75), max(high + 4, 97))
+        axes.yaxis.set_major_locator(MultipleLocator(15))
+    elif quantity != "weight_norm_ratio":
         axes.set_ylim(min(low - 4, -4), max(high + 4, 97))
         axes.yaxis.set_major_locator(FixedLocator([0, 30, 60, 90, 120, 150, 180]))
     elif low > 0 and high / low > 20:

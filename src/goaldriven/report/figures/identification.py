@@ -150,8 +150,9 @@ def _accuracy_legend(figure: Figure, groups: list[str], verdicts: bool) -> None:
 def confusion(table: pd.DataFrame, rules: list[str] | None = None) -> Figure:
     """Confusion matrices: the share of each rule's layers that is called by each rule's name.
 
-    Upper row: splits by network, one matrix per classifier; lower row, smaller: splits by layer.
-    Rows of a matrix are the true rules and sum to 1; entries are percentages.
+    Above: splits by network, one matrix per classifier; below, smaller: splits by layer. Many rules
+    get larger matrices, in more rows. Rows of a matrix are the true rules and sum to 1; entries are
+    percentages.
 
     Parameters
     ----------
@@ -161,20 +162,25 @@ def confusion(table: pd.DataFrame, rules: list[str] | None = None) -> Figure:
     names = [r for r in rules or dict.fromkeys(table["true"]) if r in set(table["true"])]
     kinds = [k for k in SPLIT_TITLES if k in set(table["split_kind"])]
     classifiers = list(dict.fromkeys(table["classifier"]))
-    label = _LETTER * max(map(len, names))  # inches of the longest name
-    left, gap = label + 0.35, 0.14
-    side = min(2.2, (WIDTH - left - gap * len(classifiers)) / len(classifiers))
-    sides = [side * (1.0 if kind == "network" else 0.75) for kind in kinds]
-    below = [(label if _crowded(names, s) else 0.12) + 0.32 for s in sides]
-    height = sum(sides) + sum(below) + 0.5 * len(kinds)
+    left = _LETTER * max(map(len, names)) + 0.35
+    across, side = _matrices_across(len(classifiers), len(names), WIDTH - left)
+    rows = [
+        (kind, classifiers[first : first + across], side * _share(kind, names, side), first == 0)
+        for kind in kinds
+        for first in range(0, len(classifiers), across)
+    ]
+    below = [(left - 0.35 if _crowded(names, s) else 0.12) + 0.32 for _, _, s, _ in rows]
+    above = [0.5 if first else 0.25 for *_, first in rows]
+    height = sum(s for _, _, s, _ in rows) + sum(below) + sum(above)
     figure = Figure(figsize=(WIDTH, height))
     FigureCanvasAgg(figure)
     top = height
-    for kind, inches, under in zip(kinds, sides, below, strict=True):
-        figure.text(0.08 / WIDTH, (top - 0.16) / height, f"splits by {kind}", fontsize=8.5)
-        bottom = top - 0.5 - inches
-        for i, classifier in enumerate(classifiers):
-            box = (left + i * (side + gap), bottom, inches, inches)
+    for (kind, of_row, inches, first), over, under in zip(rows, above, below, strict=True):
+        if first:
+            figure.text(0.08 / WIDTH, (top - 0.16) / height, f"splits by {kind}", fontsize=8.5)
+        bottom = top - over - inches
+        for i, classifier in enumerate(of_row):
+            box = (left + i * (side + _GAP), bottom, inches, inches)
             axes = figure.add_axes(
                 (box[0] / WIDTH, box[1] / height, box[2] / WIDTH, box[3] / height)
             )
@@ -188,6 +194,30 @@ def confusion(table: pd.DataFrame, rules: list[str] | None = None) -> Figure:
                 axes.set_yticklabels([])
         top = bottom - under
     return figure
+
+
+_GAP = 0.14
+"""Inches between two matrices."""
+
+_CELL = 0.13
+"""Inches that a cell of a matrix needs to be read."""
+
+
+def _matrices_across(n_classifiers: int, n_rules: int, width: float) -> tuple[int, float]:
+    """How many matrices stand beside one another, as many as can be read, and their inches."""
+
+    def side(across: int) -> float:
+        return min(2.2, (width - _GAP * across) / across)
+
+    fitting = [k for k in range(1, n_classifiers + 1) if side(k) >= _CELL * n_rules]
+    across = max(fitting, default=1)
+    return across, side(across)
+
+
+def _share(kind: str, names: list[str], side: float) -> float:
+    """Matrices of the splits that are not the headline are smaller, where they can still be."""
+    small = 0.75
+    return small if kind != "network" and small * side >= _CELL * len(names) else 1.0
 
 
 _LETTER = 0.075

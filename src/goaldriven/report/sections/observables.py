@@ -1,4 +1,4 @@
-"""Example trajectories (the paper's Figure 1) and alignment."""
+"""Example trajectories (the paper's Figure 1)."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import pandas as pd
 
 from goaldriven.report import figures, tables
 from goaldriven.report.blocks import Download, Paragraph, Plate, Section
-from goaldriven.report.names import listing, plural, statistic_label
+from goaldriven.report.names import plural, statistic_label
 from goaldriven.report.study import StudyData
 
 SHOWN = (
@@ -82,56 +82,3 @@ def _separation(whole: pd.DataFrame) -> str:
         f"{100 * least['share']:.0f}% of that of the {statistic_label(least['statistic'])}, "
         "the least."
     )
-
-
-def alignment(data: StudyData) -> Section:
-    """Angles between forward and backward weights, and between the gradients they give."""
-    title = "Alignment of backward and forward weights"
-    table = tables.alignment(data.networks)
-    if table.empty:
-        text = (
-            "No rule of the trained networks has backward weights of its own; under "
-            "backpropagation the angles are zero by definition."
-        )
-        return Section("alignment", title, (Paragraph(text),))
-    text = _last_angles(table)
-    caption = (
-        "Upper row: angle between forward weights W and transposed backward weights Bᵀ; middle "
-        "row: ratio of their norms, ‖B‖/‖W‖; lower row: angle between the pseudogradient, which "
-        "travels through B, and the true gradient of the validation loss. Medians over layers, "
-        "shaded between the quartiles; dashed lines at 90° (unrelated), 0° (aligned) and equal "
-        "norms. The last layer's pseudogradient is the gradient itself. "
-        f"{text}"
-    )
-    plate = Plate(
-        "alignment-angles",
-        "Alignment through learning, by rule and layer position",
-        caption,
-        f"Grid of line panels, alignment against epoch, for {listing(_rules(table))}. {text}",
-        figures.alignment(table, data.rules),
-        (Download("alignment.csv", table),),
-    )
-    return Section("alignment", title, (plate,))
-
-
-def _rules(table: pd.DataFrame) -> list[str]:
-    return list(dict.fromkeys(table["rule"]))
-
-
-def _last_angles(table: pd.DataFrame) -> str:
-    """The final median angles, by rule and position."""
-    last = table[table["epoch"] == table["epoch"].max()]
-    sentences = []
-    for quantity, name in (
-        ("weight_angle", "weights"),
-        ("gradient_angle", "pseudogradient and gradient"),
-    ):
-        each = []
-        for rule in _rules(last):
-            rows = last[(last["quantity"] == quantity) & (last["rule"] == rule)]
-            angles = [f"{r.median:.0f}° in {r.position}" for r in rows.itertuples()]
-            if angles:
-                each.append(f"{rule} {listing(angles)} layers")
-        if each:
-            sentences.append(f"Final median angle of {name}: {'; '.join(each)}.")
-    return " ".join(sentences)

@@ -9,6 +9,7 @@ from goaldriven.report import figures, tables
 from goaldriven.report.blocks import Block, Download, Paragraph, Plate, Section, Table
 from goaldriven.report.names import listing, number, plural
 from goaldriven.report.study import StudyData
+from goaldriven.report.style import MOST_BANDS
 
 NEAR_CHANCE = 0.05
 """A network counts as at chance if its final metric is less than this above chance."""
@@ -98,11 +99,12 @@ def _median_table(final: pd.DataFrame, medians: pd.DataFrame) -> Table:
 def _curves_plate(data: StudyData) -> Plate:
     curves = tables.learning_curves(data.networks)
     text = _speed(curves)
+    bands = ", shaded between the quartiles" if curves["rule"].nunique() <= MOST_BANDS else ""
     return Plate(
         "learning-curves",
         "Learning curves",
-        "Validation metric through learning: median over trained networks, shaded between the "
-        f"quartiles; epoch 0 is the untrained network. {text}",
+        f"Validation metric through learning: median over trained networks{bands}; epoch 0 is the "
+        f"untrained network. {text}",
         f"Line plot of the validation metric against the epoch, one line per rule. {text}",
         figures.learning_curves(curves, data.rules),
         (Download("learning_curves.csv", curves),),

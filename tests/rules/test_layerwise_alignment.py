@@ -12,7 +12,7 @@ from torch.utils.checkpoint import checkpoint
 from goaldriven import rules
 from goaldriven.errors import SpecError
 from goaldriven.layers import LayerInfo
-from goaldriven.specs.rules import LayerwiseOperations
+from goaldriven.specs.credit import LayerwiseOperations
 
 from . import slow_alignment
 
@@ -101,7 +101,9 @@ def test_a_step_descends_every_layers_own_loss(names):
         if not layer.rectified:
             own = operations.model_copy(update={"forward_relu": False, "backward_relu": False})
         module, b = model.get_submodule(layer.name), before[layer.name]
-        gradient = slow_alignment.gradient(module, inputs[layer.name], b, own, 1.0, 0.1, 0.5)
+        gradient = slow_alignment.gradient(
+            module, inputs[layer.name], b, own, amp=1.0, decay=0.1, null=0.5
+        )
         expected = b - 0.1 * gradient
         torch.testing.assert_close(
             credit.backward_weights[layer.name], expected, rtol=1e-9, atol=1e-11
@@ -192,21 +194,29 @@ def test_calls_of_a_shared_layer_add_up_and_decay_counts_once():
     credit = ia(1.0, 0.2, 0.3).attach(layer)
     (before,) = snapshot(credit).values()
     credit.backward(lambda: layer(layer(x)).sum())
+    credit.gather()
     (b,) = credit.backward_weights.values()
     no = LayerwiseOperations()
     hidden = layer(x).detach()
-    expected = slow_alignment.gradient(layer, x, before, no, 1.0, 0.2, 0.3)
-    expected += slow_alignment.gradient(layer, hidden, before, no, 1.0, 0.0, 0.3)
+    expected = slow_alignment.gradient(layer, x, before, no, amp=1.0, decay=0.2, null=0.3)
+    expected += slow_alignment.gradient(layer, hidden, before, no, amp=1.0, decay=0.0, null=0.3)
     torch.testing.assert_close(b.grad, expected, rtol=1e-10, atol=1e-12)
 
 
-def test_layers_that_are_not_called_only_decay():
+def test_layers_without_activations_are_named():
     model = nn.ModuleDict({"used": nn.Linear(3, 3), "idle": nn.Linear(3, 3)}).double()
-    credit = ia(1.0, 0.2, 0.3).attach(model)
     x = torch.randn(5, 3, dtype=torch.float64)
+    credit = ia(1.0, 0.2, 0.3).attach(model)
+    with pytest.raises(SpecError) as error:
+        credit.backward(lambda: model["used"](x).sum())
+    assert str(error.value) == (
+        "primitives amp, null need every layer's activations, which the closure must compute, got "
+        "none of layer 'idle' (leave it out by 'layers')"
+    )
+    credit.remove()
+    credit = ia(1.0, 0.2, 0.3).attach(model, layers=["used"])
     credit.backward(lambda: model["used"](x).sum())
-    idle = credit.backward_weights["idle"]
-    torch.testing.assert_close(idle.grad, 0.2 * idle)
+    assert list(credit.backward_weights) == ["used"]
 
 
 def test_evaluation_teaches_nothing():
@@ -386,7 +396,7 @@ def test_a_saved_state_resumes_to_the_same_bits():
 
 def test_states_of_others_are_refused():
     credit = ia().attach(net())
-    with pytest.raises(SpecError, match="state must be of information alignment, got one without"):
+    with pytest.raises(SpecError, match="state must be of information_alignment, got one without"):
         credit.load_state_dict(rules.make("fa").attach(net()).state_dict())
     with pytest.raises(SpecError, match="state must hold backward weights of shapes"):
         credit.load_state_dict(ia().attach(nn.Linear(2, 2)).state_dict())
@@ -441,13 +451,16 @@ def test_autocast_aligns_in_the_backward_weights_precision():
     layer, x = nn.Linear(6, 4), torch.randn(16, 6)
     credit = ia().attach(layer)
     (b,) = credit.backward_weights.values()
-    expected = slow_alignment.gradient(layer, x, b, LayerwiseOperations(), 1.0, 0.1, 0.5)
+    expected = slow_alignment.gradient(
+        layer, x, b, LayerwiseOperations(), amp=1.0, decay=0.1, null=0.5
+    )
 
     def closure():
         with torch.autocast("cpu", dtype=torch.bfloat16):
             return layer(x).float().sum()
 
     credit.backward(closure)
+    credit.gather()
     assert b.grad.dtype == torch.float32
     torch.testing.assert_close(b.grad, expected, rtol=0.05, atol=0.05)
 
@@ -459,6 +472,7 @@ def test_gradients_take_the_layout_of_the_backward_weights():
     b = credit.backward_weights["0"]
     x = torch.randn(2, 3, 6, 6, dtype=torch.float64).to(memory_format=torch.channels_last)
     credit.backward(lambda: model(x).sum())
+    credit.gather()
     assert b.grad.stride() == b.stride()
     before, gradient = b.clone(), b.grad.clone()
     credit.step()

@@ -1,0 +1,344 @@
+"""Layer-wise alignment: backward weights learn to carry error, layer by layer."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, distributed, nn
+
+from goaldriven.errors import SpecError
+from goaldriven.layers import LayerInfo
+from goaldriven.rules.base import Closure, check_scalar
+from goaldriven.rules.feedback import LayerFeedback, backward_weight_of
+from goaldriven.rules.feedback_alignment import FeedbackAlignment
+from goaldriven.rules.operations import make_paths
+from goaldriven.rules.optimizers import (
+    build_optimizer,
+    scaled_learning_rate,
+    schedule_factor,
+    set_learning_rate,
+)
+from goaldriven.rules.primitives import (
+    ACTIVATION_PRIMITIVES,
+    KERNEL_PRIMITIVES,
+    total_gradient,
+)
+from goaldriven.specs.credit import LayerwiseOperations
+from goaldriven.specs.optimizers import SGDM, Adam
+
+_NO_OPERATIONS = LayerwiseOperations()
+
+
+@dataclass(frozen=True)
+class AlignmentLoss:
+    """What backward weights descend, Σ weight · primitive, with what, and when.
+
+    Attributes
+    ----------
+    name : of the credit assignment, for messages.
+    weights : primitive → its weight.
+    optimizer : of the backward weights.
+    operations, input_noise, noise_distribution : of the losses of activations.
+    alternating, delay_epochs : see `loss_rates`.
+    """
+
+    name: str
+    weights: Mapping[str, float]
+    optimizer: SGDM | Adam
+    operations: LayerwiseOperations = _NO_OPERATIONS
+    input_noise: float | None = None
+    noise_distribution: Literal["normal", "uniform"] = "normal"
+    alternating: bool = False
+    delay_epochs: int = 0
+
+
+def loss_rates(loss: AlignmentLoss, step: int, passes: float) -> tuple[float, float]:
+    """What the task's loss and the alignment losses are multiplied by at one step, each 0 or 1.
+
+    While ``passes`` over the stimuli are fewer than ``delay_epochs``, the backward weights align
+    alone. With ``alternating``, even steps align and odd steps learn the task.
+    Source: Kunin et al. 2020's published code, ``rate_scheduler.py``.
+
+    >>> loss = AlignmentLoss("mine", {"amp": 1.0}, Adam(learning_rate=0.001), alternating=True,
+    ...     delay_epochs=1)
+    >>> [loss_rates(loss, step, passes=step / 2) for step in range(5)]
+    [(0.0, 1.0), (0.0, 1.0), (0.0, 1.0), (1.0, 0.0), (0.0, 1.0)]
+    """
+    delayed = passes < loss.delay_epochs
+    aligning = not loss.alternating or step % 2 == 0
+    task = 0.0 if delayed or (loss.alternating and aligning) else 1.0
+    return task, 1.0 if aligning or delayed else 0.0
+
+
+class LayerwiseAlignment(FeedbackAlignment):
+    """Backward weights that descend R = Σ weight · primitive of their own layer.
+
+    The layers' inputs and outputs are those of the training step itself: the gradient of R is taken
+    in closed form as each layer's forward pass ends (see `goaldriven.rules.primitives` for what it
+    costs), summed over calls where a layer is called more than once. Forward weights, biases and
+    earlier layers never see it. `step` adds the primitives of kernels: decay and self, and angle,
+    whose pseudogradient is the forward weights' ``.grad`` as it then stands, clipped or averaged
+    over ranks as the optimizer saw it. Where gradients are accumulated over several calls of
+    `backward`, the mean over them is taken, and where there are several ranks, over them.
+
+    A rate of 0 multiplies a loss and skips no optimizer: gradients are then 0, and momentum goes
+    on. Delay epochs are passes over the stimuli, also where steps alternate. With a delay, the
+    alignment's own schedule has no warm-up and starts after it.
+
+    Sources: Kunin et al. 2020 and its published code; thesis sections 5.4 to 5.9 and 5.11.3.
+
+    Parameters
+    ----------
+    loss : what the backward weights descend, and when.
+    noise_generator : draws input noise and update noise.
+    batch_size : stimuli per step, for a learning rate that is scaled by it.
+    group : the ranks over which gradients are averaged; None for this process alone.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        layers: Sequence[LayerInfo | str] | None,
+        generator: torch.Generator,
+        noise_generator: torch.Generator | None,
+        loss: AlignmentLoss,
+        batch_size: int | None,
+        group: distributed.ProcessGroup | None = None,
+    ) -> None:
+        super().__init__(model, layers, generator)
+        self._loss = loss
+        of_activations = {n: w for n, w in loss.weights.items() if n in ACTIVATION_PRIMITIVES}
+        self._of_activations = of_activations
+        self._of_kernels = {n: w for n, w in loss.weights.items() if n in KERNEL_PRIMITIVES}
+        operations = loss.operations
+        unrectified = {"forward_relu": False, "backward_relu": False}
+        self._operations = {True: operations, False: operations.model_copy(update=unrectified)}
+        self._batch_size = batch_size
+        self._group = group
+        self._epoch, self._step, self._calls = 0.0, 0, 0
+        self._rates = (1.0, 1.0)
+        self._noise = noise_generator or _successor(generator, _rank(group))
+        self._build_optimizer()
+
+    @property
+    def passes_per_epoch(self) -> int:
+        return 2 if self._loss.alternating else 1
+
+    def set_progress(self, epoch: float) -> None:
+        self._epoch = epoch
+
+    def task_epoch(self, epoch: float) -> float:
+        return max(epoch - self._loss.delay_epochs / self.passes_per_epoch, 0.0)
+
+    @property
+    def task_rate(self) -> float:
+        return self._rates[0]
+
+    def backward(self, closure: Closure) -> Tensor:
+        self._rates = loss_rates(self._loss, self._step, self._epoch * self.passes_per_epoch)
+        task, align = self._rates
+        observed: set[str] = set()
+        self._switch.task_rate = task
+        if align and self._of_activations:
+            self._switch.observer = self._observer(observed)
+        try:
+            with torch.set_grad_enabled(bool(task)):
+                loss = closure()
+        finally:
+            watched, self._switch.observer = self._switch.observer is not None, None
+        check_scalar(loss)
+        if watched:
+            self._require(observed)
+        if task:
+            loss.backward()
+        else:
+            _fill_missing_gradients(self.model)
+        self._calls += 1
+        return loss.detach()
+
+    def gather(self) -> None:
+        """Complete the backward weights' ``.grad`` to that of the whole alignment loss.
+
+        `step` does it; do it before, once, to look at these gradients or to change them.
+        """
+        if not self._calls:
+            return
+        align, calls, self._calls = self._rates[1], self._calls, 0
+        for name, module in self._modules.items():
+            kernel = backward_weight_of(module)
+            if kernel.grad is None:
+                kernel.grad = torch.zeros_like(kernel)
+            elif calls > 1:
+                kernel.grad.div_(calls)
+            if align:
+                self._add_kernel_primitives(name, module, kernel)
+        if self._group is not None:
+            self._average_over_ranks(self._group)
+
+    def step(self) -> None:
+        """Update the backward weights.
+
+        Raises
+        ------
+        SpecError : the angle primitive finds no gradient of the forward weights.
+        """
+        self._follow_model()
+        self.gather()
+        spec = self._loss.optimizer
+        set_learning_rate(self._optimizer, self._learning_rate())
+        for group in self._optimizer.param_groups:
+            group["weight_decay"] = spec.weight_decay * self._rates[1]
+        self._optimizer.step()
+        self._optimizer.zero_grad(set_to_none=True)
+        self._step += 1
+
+    def state_dict(self) -> dict[str, Any]:
+        return {
+            **super().state_dict(),
+            "optimizer": self._optimizer.state_dict(),
+            "step": self._step,
+            "noise": self._noise.get_state(),
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        missing = {"optimizer", "step", "noise"} - set(state)
+        if missing:
+            raise SpecError(
+                f"state must be of {self._loss.name}, got one without {sorted(missing)}"
+            )
+        super().load_state_dict(state)
+        self._optimizer.load_state_dict(state["optimizer"])
+        self._step = state["step"]
+        self._noise.set_state(state["noise"])
+
+    def _observer(self, observed: set[str]) -> Any:
+        @torch.no_grad()
+        def observe(feedback: LayerFeedback, module: nn.Module, x: Tensor, y: Tensor) -> None:
+            """Add the gradient of one layer's losses of activations to its ``.grad``."""
+            observed.add(feedback.name)
+            kernel = backward_weight_of(module)
+            device = kernel.device.type
+            if torch.is_autocast_enabled(device):
+                with torch.autocast(device, enabled=False):
+                    gradient = self._gradient(feedback, module, kernel, x.to(kernel), y.to(kernel))
+            else:
+                gradient = self._gradient(feedback, module, kernel, x, y)
+            if gradient is not None:
+                _add_gradient(kernel, gradient)
+
+        return observe
+
+    def _gradient(
+        self, feedback: LayerFeedback, module: nn.Module, kernel: Tensor, x: Tensor, y: Tensor
+    ) -> Tensor | None:
+        x, y = feedback.linear_map.batched(x, y)
+        paths = make_paths(
+            feedback.linear_map,
+            kernel,
+            module.weight,  # type: ignore[arg-type]
+            module.bias,  # type: ignore[arg-type]
+            self._operations[feedback.rectified],
+            x,
+            y,
+            self._draw_noise(x),
+        )
+        return total_gradient(self._of_activations, paths)
+
+    def _draw_noise(self, x: Tensor) -> Tensor | None:
+        """Noise of standard deviation σ in the input's shape: normal, or uniform within ±√3 σ."""
+        sigma = self._loss.input_noise
+        if sigma is None:
+            return None
+        noise = torch.empty(x.shape, dtype=x.dtype, device=self._noise.device)
+        if self._loss.noise_distribution == "normal":
+            noise.normal_(0.0, sigma, generator=self._noise)
+        else:
+            noise.uniform_(-(3**0.5) * sigma, 3**0.5 * sigma, generator=self._noise)
+        return noise.to(x.device)
+
+    def _require(self, observed: set[str]) -> None:
+        missing = [name for name in self._modules if name not in observed]
+        if missing:
+            raise SpecError(
+                f"primitives {', '.join(self._of_activations)} need every layer's activations, "
+                f"which the closure must compute, got none of layer {missing[0]!r} (leave it out "
+                "by 'layers')"
+            )
+
+    def _add_kernel_primitives(self, name: str, module: nn.Module, kernel: Tensor) -> None:
+        forward: Tensor = module.weight  # type: ignore[assignment]
+        pseudogradient = forward.grad
+        if "angle" in self._of_kernels and pseudogradient is None:
+            raise SpecError(
+                "primitive 'angle' needs the pseudogradient of every layer when step() is called "
+                f"(before zero_grad), got none of layer {name!r}"
+            )
+        known = forward.detach() if pseudogradient is None else pseudogradient
+        for primitive, weight in self._of_kernels.items():
+            gradient = KERNEL_PRIMITIVES[primitive].gradient(kernel, forward.detach(), known)
+            kernel.grad.add_(gradient, alpha=weight)  # type: ignore[union-attr]
+
+    def _average_over_ranks(self, group: distributed.ProcessGroup) -> None:
+        """One message for all layers."""
+        gradients = [b.grad for b in self.backward_weights.values() if b.grad is not None]
+        flat = torch.cat([gradient.flatten() for gradient in gradients])
+        distributed.all_reduce(flat, group=group)
+        flat.div_(distributed.get_world_size(group))
+        parts = flat.split([gradient.numel() for gradient in gradients])
+        for gradient, part in zip(gradients, parts, strict=True):
+            gradient.copy_(part.view(gradient.shape))
+
+    def _learning_rate(self) -> float:
+        spec = self._loss.optimizer
+        schedule = spec.schedule
+        if self._loss.delay_epochs:
+            schedule = schedule.model_copy(update={"warmup_epochs": 0})
+        factor = schedule_factor(schedule, self.task_epoch(self._epoch))
+        return scaled_learning_rate(spec, self._batch_size) * factor
+
+    def _build_optimizer(self) -> None:
+        self._weights_stepped = list(self.backward_weights.values())
+        groups = [{"params": self._weights_stepped}]
+        self._optimizer = build_optimizer(
+            self._loss.optimizer, groups, self._batch_size, self._noise
+        )
+
+    def _follow_model(self) -> None:
+        """Moving a model (`.to`) makes new buffers: the optimizer must step those."""
+        now = self.backward_weights.values()
+        if all(a is b for a, b in zip(now, self._weights_stepped, strict=True)):
+            return
+        state = self._optimizer.state_dict()
+        self._build_optimizer()
+        self._optimizer.load_state_dict(state)
+
+
+def _fill_missing_gradients(model: nn.Module) -> None:
+    """Gradients of a loss times 0, where there are none yet."""
+    for parameter in model.parameters():
+        if parameter.requires_grad and parameter.grad is None:
+            parameter.grad = torch.zeros_like(parameter)
+
+
+def _add_gradient(kernel: Tensor, gradient: Tensor) -> None:
+    """Add to ``kernel.grad``, laid out in memory as the kernel: fused optimizers rely on it."""
+    if kernel.grad is not None:
+        kernel.grad.add_(gradient)
+    elif gradient.stride() == kernel.stride():
+        kernel.grad = gradient
+    else:
+        kernel.grad = torch.empty_like(kernel).copy_(gradient)
+
+
+def _rank(group: distributed.ProcessGroup | None) -> int:
+    return 0 if group is None else distributed.get_rank(group)
+
+
+def _successor(generator: torch.Generator, rank: int) -> torch.Generator:
+    """A generator seeded by another, its own on every rank."""
+    device = generator.device
+    seed = torch.randint(2**62, (), generator=generator, device=device)
+    return torch.Generator(device).manual_seed(int(seed) + rank)

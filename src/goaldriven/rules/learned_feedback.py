@@ -1,0 +1,236 @@
+"""Node perturbation teaches backward weights, which then carry the error."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, distributed, nn
+
+from goaldriven.errors import SpecError
+from goaldriven.layers import LayerInfo
+from goaldriven.rules.base import Closure
+from goaldriven.rules.feedback import backward_weight_of
+from goaldriven.rules.feedback_alignment import FeedbackAlignment
+from goaldriven.rules.node_perturbation import (
+    correlate_calls,
+    coupled_stimuli,
+    refuse_coupled_losses,
+)
+from goaldriven.rules.optimizers import (
+    build_optimizer,
+    scaled_learning_rate,
+    schedule_factor,
+    set_learning_rate,
+)
+from goaldriven.rules.perturbation_passes import (
+    RepeatedPasses,
+    add_gradient,
+    average_over_ranks,
+    loss_change,
+    noise_source,
+)
+from goaldriven.rules.perturbation_tape import Call, OnTape, Tape, refuse_attached
+from goaldriven.specs import credit as specs
+
+
+class NoisyInput(OnTape):
+    """A layer with backward weights, whose errors are noted and whose input gets noise."""
+
+    def noted(self, x: Tensor) -> Tensor:
+        output: Tensor = self.plain(x)
+        # Errors go no further back where the input does not depend on what learns.
+        call = self.note(None, draws=x.requires_grad)
+        if x.requires_grad and output.requires_grad:
+            output.register_hook(call.keep_error)
+        return output
+
+    def noisy(self, x: Tensor, call: Call) -> Tensor:
+        return self.plain(self.add_noise(x, call) if call.draws else x)
+
+
+class LearnedFeedback(FeedbackAlignment):
+    """Backward weights that learn to predict the errors which node perturbation estimates.
+
+    The forward weights follow the error e carried back by B, as in feedback alignment. From layer
+    to layer,
+
+        e_x = P_Bᵀ e_y    with e_y at the layer's output and e_x at its input x,
+
+    where the error at the output, e_L = ∂L/∂output, and the derivatives of all that lies between
+    layers (non-linearities, pooling, batch norm, skip connections) are exact. Then come passes with
+    noise σξ, ξ ~ N(0, 1), on the *inputs* x of all layers, as the layer sees them, after
+    non-linearity and pooling; where x goes to several layers each has noise of its own, so that
+
+        λ̂ = mean over ``samples`` of ΔL·ξ/σ ,   E λ̂ = P_Wᵀ ∂L/∂y   up to terms of order σ² ,
+
+    is the error at x that comes through this layer alone. B descends, by its own optimizer,
+
+        ½ mean over stimuli of ‖n (P_Bᵀ e_y − λ̂)‖² ,
+
+    n being the first axis of x, which undoes the 1/n of a loss that is a batch's mean. With forward
+    weights at rest B tends to W where B carries exact errors to the layers above, in all directions
+    that the errors e_y have: at a layer of more outputs than the network has, not in all. A layer
+    whose input depends on nothing that learns, as the first, needs no B: it gets no noise, and B
+    stays as drawn. Layers that ``layers`` leaves out keep exact backprop.
+
+    As with `NodePerturbation`, a closure should return the losses (n,), one per stimulus, unless
+    batch norm in training mode makes them depend on each other; ΔL is then each stimulus' own.
+    While ``delay_epochs`` last B learns alone: the task's gradients are 0.
+
+    Source: Lansdell, Prakash & Kording 2019, whose h is our x.
+
+    Parameters
+    ----------
+    generator : draws the initial backward weights.
+    noise_generator : draws ξ, and the noise of noisy updates of B (default: seeded by
+        ``generator``).
+    batch_size : stimuli per step, for a learning rate of B that is scaled by it.
+    group : the ranks over which B's gradients are averaged; None for this process alone.
+
+    Raises
+    ------
+    SpecError : as `FeedbackAlignment`; another perturbation rule is attached.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        layers: Sequence[LayerInfo | str] | None,
+        generator: torch.Generator,
+        noise_generator: torch.Generator | None,
+        spec: specs.LearnedFeedback,
+        batch_size: int | None,
+        group: distributed.ProcessGroup | None = None,
+    ) -> None:
+        refuse_attached(model)
+        super().__init__(model, layers, generator)
+        self.spec = spec
+        self._batch_size, self._group = batch_size, group
+        self._noise = noise_source(noise_generator, generator, group)
+        self._epoch, self._calls = 0.0, 0
+        self._tape = Tape(spec.sigma)
+        for layer in self._found:
+            NoisyInput(layer, self._tape, self._noise)
+        self._build_optimizer()
+        if group is not None:
+            for backward_weight in self.backward_weights.values():
+                distributed.broadcast(backward_weight, group_src=0, group=group)
+
+    @property
+    def per_stimulus(self) -> bool:
+        return coupled_stimuli(self.model) is None
+
+    def set_progress(self, epoch: float) -> None:
+        self._epoch = epoch
+
+    def task_epoch(self, epoch: float) -> float:
+        return max(epoch - self.spec.delay_epochs, 0.0)
+
+    @property
+    def task_rate(self) -> float:
+        return 0.0 if self._epoch < self.spec.delay_epochs else 1.0
+
+    def backward(self, closure: Closure) -> Tensor:
+        self._switch.task_rate = self.task_rate
+        passes = RepeatedPasses(self.model, closure)
+        try:
+            with self._tape.noting(), torch.enable_grad():
+                losses = passes.clean()
+            refuse_coupled_losses(losses, self.model)
+            self._send_errors_back(losses.mean())
+            self._estimate_errors(passes.again, losses.detach())
+            with torch.no_grad(), torch.autocast(losses.device.type, enabled=False):
+                for call in self._tape.calls:
+                    self._fit(call)
+        finally:
+            self._tape.clear()
+        self._calls += 1
+        return losses.detach().mean()
+
+    def step(self) -> None:
+        """Update the backward weights."""
+        self._follow_model()
+        weights, calls = self.backward_weights.values(), max(self._calls, 1)
+        for weight in weights:
+            weight.grad = torch.zeros_like(weight) if weight.grad is None else weight.grad / calls
+        average_over_ranks([w.grad for w in weights if w.grad is not None], self._group)
+        set_learning_rate(self._optimizer, self._learning_rate())
+        self._optimizer.step()
+        self._optimizer.zero_grad(set_to_none=True)
+        self._calls = 0
+
+    def state_dict(self) -> dict[str, Any]:
+        return {
+            **super().state_dict(),
+            "optimizer": self._optimizer.state_dict(),
+            "noise": self._noise.get_state(),
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        missing = {"optimizer", "noise"} - set(state)
+        if missing:
+            raise SpecError(f"state must be of {self.spec.name}, got one without {sorted(missing)}")
+        super().load_state_dict(state)
+        self._optimizer.load_state_dict(state["optimizer"])
+        self._noise.set_state(state["noise"])
+
+    def _send_errors_back(self, loss: Tensor) -> None:
+        """A walk back through B, which leaves the task's gradients unless B learns alone."""
+        if self.task_rate:
+            loss.backward()
+            return
+        learning = [p for p in self.model.parameters() if p.requires_grad]
+        torch.autograd.grad(loss, learning, allow_unused=True)
+        for parameter in learning:
+            if parameter.grad is None:  # the gradient of a loss times 0
+                parameter.grad = torch.zeros_like(parameter)
+
+    @torch.no_grad()
+    def _estimate_errors(self, again: Callable[[], Tensor], clean: Tensor) -> None:
+        """Leave Σ ΔL·ξ over samples in every call that draws."""
+
+        def noisy(sign: float) -> Tensor:
+            with self._tape.noisy(sign):
+                return again()
+
+        for _ in range(self.spec.samples):
+            self._tape.forget_noise()
+            correlate_calls(self._tape, loss_change(noisy, clean, self.spec.antithetic))
+
+    def _fit(self, call: Call) -> None:
+        """Add the gradient of ½ mean ‖n (P_Bᵀ e − λ̂)‖² to B's from one call."""
+        if call.estimate is None or call.error is None:
+            return
+        kernel = backward_weight_of(call.module)
+        target = call.estimate / (self.spec.sigma * self.spec.samples)
+        target, error = call.linear_map.batched(target, call.error.to(kernel.dtype))
+        excess = call.linear_map.reconstruct(error, kernel, target) - target
+        gradient = call.linear_map.weight_gradient(excess, error, kernel)
+        add_gradient(kernel, gradient * target.shape[0])
+
+    def _learning_rate(self) -> float:
+        spec = self.spec.optimizer
+        schedule = spec.schedule
+        if self.spec.delay_epochs:  # no warm-up, and drops by the task's clock
+            schedule = schedule.model_copy(update={"warmup_epochs": 0})
+        factor = schedule_factor(schedule, self.task_epoch(self._epoch))
+        return scaled_learning_rate(spec, self._batch_size) * factor
+
+    def _build_optimizer(self) -> None:
+        self._stepped = list(self.backward_weights.values())
+        groups: list[dict[str, Any]] = [{"params": self._stepped}]
+        self._optimizer = build_optimizer(
+            self.spec.optimizer, groups, self._batch_size, self._noise
+        )
+        for group in self._optimizer.param_groups:
+            group["weight_decay"] = self.spec.optimizer.weight_decay
+
+    def _follow_model(self) -> None:
+        """Moving a model (`.to`) makes new buffers: the optimizer must step those."""
+        if all(a is b for a, b in zip(self.backward_weights.values(), self._stepped, strict=True)):
+            return
+        state = self._optimizer.state_dict()
+        self._build_optimizer()
+        self._optimizer.load_state_dict(state)

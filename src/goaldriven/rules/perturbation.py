@@ -1,0 +1,156 @@
+"""Weight perturbation: noise on the weights, correlated with what it does to the loss."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, distributed, nn
+
+from goaldriven.errors import SpecError
+from goaldriven.rules.base import Closure, CreditAssignment
+from goaldriven.rules.perturbation_passes import (
+    RepeatedPasses,
+    add_gradient,
+    average_over_ranks,
+    loss_change,
+)
+from goaldriven.rules.perturbation_tape import refuse_attached, standard_normal_like
+from goaldriven.specs import credit as specs
+
+
+class ParameterNoise:
+    """Normal noise of standard deviation σ on parameters, put on in place and taken off.
+
+    Attributes
+    ----------
+    estimates : per parameter Σ ΔL·ξ/σ over the draws so far; divided by their number, an estimate
+        of the gradient.
+    """
+
+    def __init__(
+        self, parameters: Sequence[nn.Parameter], sigma: float, generator: torch.Generator
+    ) -> None:
+        self.parameters = [p for p in parameters if p.requires_grad]
+        self.estimates = [torch.zeros_like(p) for p in self.parameters]
+        self._sigma, self._generator = sigma, generator
+        self._before = [p.detach().clone() for p in self.parameters]
+        self._noise: list[Tensor] = []
+
+    def draw(self) -> None:
+        """New ξ ~ N(0, 1) for every parameter."""
+        self._noise = [standard_normal_like(p.detach(), self._generator) for p in self.parameters]
+
+    @contextmanager
+    def applied(self, sign: float) -> Iterator[None]:
+        """Parameters W + sign·σξ inside, W to the bit again outside."""
+        try:
+            for parameter, noise in zip(self.parameters, self._noise, strict=True):
+                parameter.detach().add_(noise, alpha=sign * self._sigma)
+            yield
+        finally:
+            for parameter, before in zip(self.parameters, self._before, strict=True):
+                parameter.detach().copy_(before)
+
+    def correlate(self, change: Tensor) -> None:
+        """Add ΔL·ξ/σ of the present draw to the estimates."""
+        for estimate, noise in zip(self.estimates, self._noise, strict=True):
+            estimate.add_(noise * (change / self._sigma).to(noise))
+
+    def sums(self) -> Iterator[tuple[Tensor, Tensor]]:
+        """Parameters with their estimates."""
+        return zip(self.parameters, self.estimates, strict=True)
+
+
+class Perturbation(CreditAssignment):
+    """What perturbation rules share: a generator of their own, and no backward weights."""
+
+    def __init__(
+        self,
+        model: nn.Module,
+        spec: specs.WeightPerturbation | specs.NodePerturbation,
+        noise_generator: torch.Generator,
+        group: distributed.ProcessGroup | None = None,
+    ) -> None:
+        super().__init__(model)
+        if not any(p.requires_grad for p in model.parameters()):
+            raise SpecError("model must have parameters that learn, got none")
+        refuse_attached(model)
+        self.spec = spec
+        self._noise = noise_generator
+        self._group = group
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"noise": self._noise.get_state()}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        if set(state) != {"noise"}:
+            raise SpecError(
+                f"state must be of {self.spec.name}, which is ['noise'], got {sorted(state)}"
+            )
+        self._noise.set_state(state["noise"])
+
+
+class WeightPerturbation(Perturbation):
+    """Gradients from the losses that noisy weights have; there is no backward pass.
+
+    All parameters that learn get noise at once, ξ ~ N(0, 1) for each weight, and
+
+        ∂L/∂W ≈ mean over ``samples`` of ΔL·ξ/σ ,   ΔL = L(W + σξ) − L(W) ,
+
+    or with ``antithetic`` ΔL = (L(W + σξ) − L(W − σξ))/2, in which the loss's curvature cancels.
+    Unbiased up to terms of order σ². For a gradient g of N weights the mean squared error is
+    (N + 1)‖g‖²/samples, so relative to ‖g‖ the error grows with √N. A step takes one forward pass
+    without noise, whose loss is returned, and one (``antithetic``: two) per sample.
+
+    Where the closure returns losses (n,), their mean counts: all stimuli see the same weights.
+    Modules of any kind may hold the weights. Passes differ in the noise alone, see
+    `perturbation_passes.RepeatedPasses`. σ must be small to the scale on which the loss curves, and
+    large to the rounding of the loss, which under autocast is coarse.
+
+    Sources: Werfel, Xie & Seung 2005; Jabri & Flower 1992.
+
+    Parameters
+    ----------
+    noise_generator : draws the noise; its state is the state of this credit assignment.
+    group : the ranks over which estimates are averaged; None for this process alone.
+
+    Raises
+    ------
+    SpecError : the model has no parameters that learn.
+    """
+
+    @torch.no_grad()
+    def backward(self, closure: Closure) -> Tensor:
+        passes = RepeatedPasses(self.model, closure)
+        clean = passes.clean().mean()
+        noise = ParameterNoise(list(self.model.parameters()), self.spec.sigma, self._noise)
+
+        def noisy(sign: float) -> Tensor:
+            with noise.applied(sign):
+                return passes.again().mean()
+
+        for _ in range(self.spec.samples):
+            noise.draw()
+            noise.correlate(loss_change(noisy, clean, self.spec.antithetic))
+        leave_gradients(noise.sums(), self.spec.samples, self._group)
+        return clean
+
+
+def leave_gradients(
+    sums: Iterable[tuple[Tensor, Tensor]], samples: int, group: distributed.ProcessGroup | None
+) -> None:
+    """Add to the parameters' ``.grad`` the mean over samples and ranks.
+
+    Parameters
+    ----------
+    sums : parameters, each with the sum of its samples, which is overwritten.
+    """
+    pairs = list(sums)
+    for _, total in pairs:
+        total.div_(samples)
+    average_over_ranks((total for _, total in pairs), group)
+    for parameter, mean in pairs:
+        add_gradient(parameter, mean)

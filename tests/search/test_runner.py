@@ -1,0 +1,400 @@
+"""Running searches: found, resumed, interrupted, killed, confirmed."""
+
+from __future__ import annotations
+
+import csv
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import search_scorers as scorers
+import yaml
+
+from goaldriven.errors import SpecError, StudyError
+from goaldriven.search import SearchFolder, shipped_searches
+from goaldriven.search import trials as trials_module
+from goaldriven.search.events import Event
+from goaldriven.search.results import SearchResult
+from goaldriven.search.runner import run_search
+from goaldriven.search.storage import open_storage, open_study
+from goaldriven.search.trials import Trials
+from goaldriven.studies.files import load_study, study_from_yaml
+
+RATE, MOMENTUM = "rule.optimizer.learning_rate", "rule.optimizer.momentum"
+
+
+def run(path: Path, search, scorer=scorers.bowl, jobs: int = 0, **options) -> SearchResult:
+    return run_search(SearchFolder.create(path, search), jobs=jobs, scorer=scorer, **options)
+
+
+def what_happened(result: SearchResult) -> list[tuple]:
+    return [(s.number, s.state, s.values, s.score, s.scores) for s in result.settings]
+
+
+@pytest.fixture(scope="module")
+def pruned_search(search_of):
+    """Two variations a trial, some of them pruned."""
+    return search_of(
+        over={"model_seed": [0, 5]}, trials=14, pruning={"keep": 0.5, "startup_trials": 3}
+    )
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(pruned_search, tmp_path_factory):
+    return run(tmp_path_factory.mktemp("search") / "whole", pruned_search)
+
+
+def test_scores_are_means_over_variations_and_the_best_is_the_best(uninterrupted, pruned_search):
+    states = [s.state for s in uninterrupted.settings]
+    assert len(states) == 14
+    assert set(states) == {"complete", "pruned"}
+    for setting in uninterrupted.settings:
+        variations = pruned_search.over[: len(setting.scores)]
+        expected = [
+            scorers.bowl(pruned_search.network(setting.values, v), None, lambda: None)
+            for v in variations
+        ]
+        assert list(setting.scores) == expected
+        assert setting.score == pytest.approx(np.mean(expected))
+        assert (setting.state == "complete") == (len(setting.scores) == 2)
+    complete = [s for s in uninterrupted.settings if s.state == "complete"]
+    assert uninterrupted.best.score == max(s.score for s in complete)
+    assert uninterrupted.best.score > 0.9
+
+
+def test_resumed_equals_uninterrupted(uninterrupted, pruned_search, search_of, tmp_path):
+    for trials in (1, 3, 5, 9):
+        part = run(tmp_path / "parts", pruned_search.model_copy(update={"trials": trials}))
+        assert len(part.settings) == trials
+    whole = run(tmp_path / "parts", pruned_search)
+    assert what_happened(whole) == what_happened(uninterrupted)
+    calls = []
+    again = run(tmp_path / "parts", pruned_search, lambda *a: calls.append(a))
+    assert not calls
+    assert what_happened(again) == what_happened(uninterrupted)
+
+
+@pytest.mark.parametrize("after", [0, 1, 2, 9])
+def test_interrupted_in_the_middle_of_a_trial(after, uninterrupted, pruned_search, tmp_path):
+    """Ctrl-C while the network after so many is scored: nothing scored is scored again."""
+    done: list[str] = []
+
+    def interrupted(network, score_on, progress):
+        if len(done) == after:
+            raise KeyboardInterrupt
+        done.append(network.network_id)
+        return scorers.bowl(network, score_on, progress)
+
+    with pytest.raises(KeyboardInterrupt):
+        run(tmp_path / "parts", pruned_search, interrupted)
+    if after >= 2:
+        assert (tmp_path / "parts" / "trials.csv").exists()  # the results so far
+    again: list[str] = []
+
+    def counted(network, score_on, progress):
+        again.append(network.network_id)
+        return scorers.bowl(network, score_on, progress)
+
+    result = run(tmp_path / "parts", pruned_search, counted)
+    assert what_happened(result) == what_happened(uninterrupted)
+    assert not set(done) & set(again)
+    assert len(done) + len(again) == sum(len(s.scores) for s in uninterrupted.settings)
+
+
+def test_what_a_dead_run_left_half_written_is_completed(uninterrupted, pruned_search, tmp_path):
+    """Trials that were asked for and not drawn, drawn and not scored, scored and not reported."""
+    for state in ("asked", "drawn", "scored"):
+        folder = SearchFolder.create(tmp_path / state, pruned_search)
+        study = open_study(pruned_search, open_storage(None, folder.path))
+        trial = study.ask()
+        if state != "asked":
+            trials_module.draw(trial, pruned_search)
+        if state == "scored":
+            trial.set_user_attr("scores", list(uninterrupted.settings[0].scores[:1]))
+        del study
+        result = run(tmp_path / state, pruned_search)
+        assert what_happened(result) == what_happened(uninterrupted)
+
+
+def test_a_changed_search_is_refused_and_a_longer_one_goes_on(search_of, tmp_path):
+    first = run(tmp_path / "out", search_of(trials=3))
+    changed = search_of(trials=3, seed=1, over={"model_seed": [1]})
+    with pytest.raises(StudyError) as caught:
+        SearchFolder.create(tmp_path / "out", changed)
+    assert str(caught.value) == (
+        f"out must be a folder of search 'bowl' as it stands in the file; '{tmp_path / 'out'}' "
+        "belongs to search 'bowl', which differs in over, seed; give another --out"
+    )
+    longer = run(tmp_path / "out", search_of(trials=5, description="more", confirm={"best": 1}))
+    assert what_happened(longer)[:3] == what_happened(first)
+    assert len(longer.settings) == 5
+    with pytest.raises(StudyError, match=r"holds another search called 'bowl', .* differs in seed"):
+        open_study(search_of(seed=3), open_storage(None, tmp_path / "out"))
+
+
+def test_starting_points_come_first_and_are_completed_by_drawing(search_of, tmp_path):
+    start = [{RATE: "1e-2", MOMENTUM: 0.3}, {RATE: 0.5}]
+    result = run(tmp_path / "out", search_of(start=start, trials=4))
+    first, second, third = result.settings[:3]
+    assert first.values == {RATE: 1e-2, MOMENTUM: 0.3}
+    assert first.score == 1.0
+    assert second.values[RATE] == 0.5
+    assert 0 <= second.values[MOMENTUM] < 0.99
+    assert third.values[RATE] not in (1e-2, 0.5)
+    assert result.best is first
+
+
+def test_failed_trials_are_recorded_and_the_search_goes_on(search_of, tmp_path):
+    result = run(tmp_path / "out", search_of(trials=10), scorers.picky)
+    failed = [s for s in result.settings if s.state == "failed"]
+    assert len(result.settings) == 10
+    assert 0 < len(failed) < 10
+    for setting in result.settings:
+        assert (setting.state == "failed") == (setting.values[MOMENTUM] > 0.5)
+    traceback = (tmp_path / "out" / "failed" / f"trial-{failed[0].number:04d}.txt").read_text()
+    assert traceback == failed[0].failure
+    assert traceback.startswith("Traceback")
+    assert "in picky" in traceback
+    lines = [*csv.DictReader((tmp_path / "out" / "trials.csv").open())]
+    message = f"RuntimeError: no momentum of {failed[0].values[MOMENTUM]}"
+    assert lines[failed[0].number]["failure"] == message
+
+
+def test_settings_that_make_no_network_fail_by_themselves(search_of, tmp_path):
+    """Each end of the range is valid on its own, their combination is not."""
+    search = search_of(
+        space={"task.train_limit": [1000, 30], "batch_size": [20, 64]}, score_on="validation",
+        start=[{"task.train_limit": 30, "batch_size": 64}], trials=6,
+    )  # fmt: skip
+    result = run(tmp_path / "out", search)
+    assert result.settings[0].state == "failed"
+    assert "batch_size must be at most the 30 training stimuli" in result.settings[0].failure
+    assert any(s.state == "complete" for s in result.settings)
+
+
+def test_confirmation_tells_a_robust_setting_from_a_lucky_one(search_of, tmp_path):
+    """The best on seed 0 lies beyond the edge of stability of all other seeds."""
+    search = search_of(
+        base={"task": "digits", "architecture": "knet4", "rule": "sgdm", "epochs": 2},
+        space={RATE: [0.05, 0.1, 0.2, 0.4]}, trials=12, startup_trials=12,
+        start=[{RATE: r} for r in (0.4, 0.2, 0.1, 0.1, 0.05)],
+        confirm={"best": 3, "over": {"model_seed": [1, 2]}, "epochs": 7},
+    )  # fmt: skip
+    confirmed = []
+
+    def scorer(network, score_on, progress):
+        if network.model_seed:
+            confirmed.append((network.epochs, network.model_seed))
+        return scorers.fragile(network, score_on, progress)
+
+    events: list[Event] = []
+    result = run(tmp_path / "out", search, scorer, report=events.append)
+    assert [s.values[RATE] for s in result.ranked[:3]] == [0.1, 0.4, 0.2]
+    assert result.best.confirmed == (0.1, 0.1)
+    assert result.best.number == 2  # the first of the equal settings
+    assert result.ranked[1].confirmed == (0.0, 0.0)
+    assert sorted(confirmed) == sorted([(7, 1), (7, 2)] * 3)
+    begun = {e.stage: e.number for e in events if e.kind == "begin"}
+    assert begun == {"search": 12, "confirm": 3}
+    again = run(tmp_path / "out", search, scorer)
+    assert len(confirmed) == 6  # kept from the first run
+    assert again.ranked == result.ranked
+
+
+def test_best_yaml_is_a_study_with_the_best_rule(search_of, tmp_path):
+    search = search_of(
+        derived={"rule.optimizer.weight_decay": {"product": ["batch_size", RATE, 1e-3]}},
+        confirm={"best": 2, "over": {"model_seed": [3]}},
+    )
+    result = run(tmp_path / "out", search)
+    study = load_study(tmp_path / "out" / "best.yaml")
+    (network,) = study.networks()
+    assert network == result.network(result.best)
+    optimizer = network.rule.optimizer
+    assert optimizer.learning_rate == result.best.values[RATE]
+    assert optimizer.weight_decay == pytest.approx(64 * optimizer.learning_rate * 1e-3)
+    pasted = yaml.safe_load((tmp_path / "out" / "best.yaml").read_text())["rules"]
+    other = {"name": "s", "tasks": ["digits"], "architectures": ["knet5"], "rules": pasted}
+    (elsewhere,) = study_from_yaml(yaml.safe_dump(other)).networks()
+    assert elsewhere.rule == network.rule
+
+
+def test_trials_csv_has_every_trial(uninterrupted, pruned_search, tmp_path):
+    run(tmp_path / "out", pruned_search)
+    lines = [*csv.DictReader((tmp_path / "out" / "trials.csv").open())]
+    assert len(lines) == 14
+    for line, setting in zip(lines, uninterrupted.settings, strict=True):
+        assert (int(line["trial"]), line["state"]) == (setting.number, setting.state)
+        assert float(line["score"]) == setting.score
+        assert {n: float(line[n]) for n in (RATE, MOMENTUM)} == setting.values
+        scores = [line[f"score: model_seed={seed}"] for seed in (0, 5)]
+        assert [float(s) for s in scores if s] == list(setting.scores)
+
+
+def test_two_workers_score_every_network_once(search_of, tmp_path):
+    search = search_of(over={"model_seed": [0, 5]}, trials=8, pruning=None)
+    events: list[Event] = []
+    result = run(tmp_path / "out", search, scorers.slow, jobs=2, report=events.append)
+    assert [s.number for s in result.settings] == list(range(8))
+    assert {s.state for s in result.settings} == {"complete"}
+    assert len({s.values[MOMENTUM] for s in result.settings}) == 8
+    scored = [(e.number, e.step) for e in events if e.kind == "scored"]
+    assert sorted(scored) == [(n, step) for n in range(8) for step in (0, 1)]
+    for setting in result.settings:
+        for score, variation in zip(setting.scores, search.over, strict=True):
+            network = search.network(setting.values, variation)
+            assert score == scorers.bowl(network, None, lambda: None)
+    running = [len({n for n, _ in scored[: i + 1]}) for i in range(4)]
+    assert running[-1] >= 2  # two trials at a time
+
+
+def test_a_killed_worker_costs_its_network_only(
+    uninterrupted, pruned_search, tmp_path, monkeypatch
+):
+    monkeypatch.setenv("GOALDRIVEN_TEST_MARK", str(tmp_path / "mark"))
+    events: list[Event] = []
+    result = run(tmp_path / "out", pruned_search, scorers.deadly_once, jobs=1, report=events.append)
+    assert [(e.number, e.step) for e in events if e.kind == "killed"] == [(0, 0)]
+    assert what_happened(result) == what_happened(uninterrupted)
+
+
+def test_a_trial_that_kills_its_workers_has_failed(search_of, tmp_path):
+    start = [{MOMENTUM: 0.9}, {MOMENTUM: 0.1}]
+    search = search_of(start=start, trials=2)
+    result = run(tmp_path / "out", search, scorers.deadly_when_large, jobs=1)
+    assert [s.state for s in result.settings] == ["failed", "complete"]
+    assert result.settings[0].failure == "its worker was killed 2 times (exit code -9)\n"
+
+
+def test_a_killed_run_goes_on_as_if_nothing_had_been(search_of, tmp_path):
+    """SIGKILL of the whole run: its trials in flight are taken up, with their numbers."""
+    search = search_of(over={"model_seed": [0, 5]}, trials=8, pruning=None)
+    process = run_apart(search, tmp_path, "out")
+    assert process.stdout is not None
+    scored = 0
+    while scored < 5:
+        scored += process.stdout.readline().startswith("scored")
+    with pytest.raises(StudyError, match=f"is being searched by process {process.pid}"):
+        run(tmp_path / "out", search)
+    process.kill()
+    process.communicate()
+    assert process.returncode == -signal.SIGKILL
+    killed = open_study(search, open_storage(None, tmp_path / "out"))
+    states = [t.state.name for t in killed.trials]
+    assert states[:2] == ["COMPLETE", "COMPLETE"]
+    assert len(states) < 8
+    result = run(tmp_path / "out", search)
+    assert what_happened(result) == what_happened(run(tmp_path / "whole", search))
+
+
+def test_two_runs_share_a_database(search_of, tmp_path):
+    """Both begin in an empty database at once; together they make the trials, each its own."""
+    search = search_of(over={"model_seed": [0, 5]}, trials=10, pruning=None)
+    url = f"sqlite:///{tmp_path / 'shared.db'}"
+    processes = [run_apart(search, tmp_path, out, url) for out in ("one", "two")]
+    outputs = [process.communicate(timeout=120)[0].splitlines() for process in processes]
+    assert [process.returncode for process in processes] == [0, 0]
+    scored = [[line for line in output if line.startswith("scored")] for output in outputs]
+    assert all(scored)
+    study = open_study(search, open_storage(url, tmp_path))
+    assert len(study.trials) in (10, 11)  # both may draw the last one
+    assert {t.state.name for t in study.trials} == {"COMPLETE"}
+    assert len({t.params[MOMENTUM] for t in study.trials}) == len(study.trials)
+    assert len(scored[0]) + len(scored[1]) == 2 * len(study.trials)
+    with pytest.raises(StudyError, match=r"storage must be the one that .* began with"):
+        SearchFolder.create(tmp_path / "one", search)
+
+
+def test_which_trials_of_others_are_abandoned(search_of, tmp_path, monkeypatch):
+    """In a shared database: those of dead processes, silent machines, and released ones."""
+    monkeypatch.setattr(trials_module, "_owner", lambda: None)
+    monkeypatch.setattr(trials_module.socket, "gethostname", lambda: "here")
+    now = time.time()
+    owners = {
+        "alive": {"host": "here", "pid": os.getpid(), "seen": now},
+        "dead": {"host": "here", "pid": 2**22 + 1, "seen": now},
+        "elsewhere": {"host": "there", "pid": 1, "seen": now - trials_module.SILENCE / 2},
+        "silent": {"host": "there", "pid": 1, "seen": now - 2 * trials_module.SILENCE},
+        "released": None,
+    }
+    search = search_of(trials=6)
+    study = open_study(search, open_storage(None, tmp_path))
+    for owner in owners.values():
+        study.ask().set_user_attr("owner", owner)
+    study.ask()  # has not signed yet
+    events: list[Event] = []
+    source = Trials(search, study, 6, False, events.append, lambda number, reason: None)
+    taken = {source.next().number for _ in range(3)}
+    assert [list(owners)[number] for number in sorted(taken)] == ["dead", "silent", "released"]
+    assert source.next() is None
+
+
+def test_a_trial_that_another_run_has_ended_is_let_go(search_of, tmp_path):
+    """A machine wakes up and finds that another one has finished its trial."""
+    search = search_of(trials=1)
+    study = open_study(search, open_storage(None, tmp_path))
+    events: list[Event] = []
+    source = Trials(search, study, 1, True, events.append, lambda number, reason: None)
+    unit = source.next()
+    study.tell(unit.number, 0.25)
+    source.scored(unit, 0.75)
+    source.tick()
+    assert source.next() is None
+    assert [trial.value for trial in study.trials] == [0.25]
+    assert events[-1].kind == "done"
+
+
+@pytest.mark.parametrize(
+    ("url", "message"),
+    [
+        ("search.db", "storage must be a database URL such as sqlite:///search.db or "
+         "postgresql://user@host/name, got 'search.db'"),
+        ("sqlite:////no/such/folder/search.db", "storage must be a database that can be opened, "
+         "got 'sqlite:////no/such/folder/search.db': .*unable to open database file"),
+        ("oracel://me:secret@host/name", "storage must be a database that can be opened, got "
+         r"'oracel://me:\*\*\*@host/name': Can't load plugin"),
+    ],
+)  # fmt: skip
+def test_databases_that_cannot_be_used(url, message, tmp_path):
+    with pytest.raises(SpecError, match=f"^{message}") as caught:
+        open_storage(url, tmp_path)
+    assert "secret" not in str(caught.value)
+
+
+def test_a_database_that_goes_away_ends_the_run_with_a_word(search_of, tmp_path):
+    def scorer(network, score_on, progress):
+        (tmp_path / "out" / "search.db").write_bytes(b"not a database any more" * 99)
+        return 0.5
+
+    with pytest.raises(StudyError, match="storage cannot be used any more: "):
+        run(tmp_path / "out", search_of(), scorer)
+
+
+def test_folders_with_strange_names(search_of, tmp_path):
+    out = tmp_path / "a {b} 100% ?c#d é"
+    assert len(run(out, search_of(trials=2)).settings) == 2
+    assert len(run(out, search_of(trials=3)).settings) == 3
+    assert (out / "search.db").exists()
+
+
+def test_workers_that_cannot_start_end_the_run(search_of, tmp_path, monkeypatch):
+    monkeypatch.setattr(sys, "path", [p for p in sys.path if p != str(Path(__file__).parent)])
+    with pytest.raises(StudyError, match="a worker process ended with exit code 1"):
+        run(tmp_path / "out", search_of(), jobs=1)
+
+
+def run_apart(search, folder: Path, out: str, *url: str) -> subprocess.Popen[str]:
+    fields = folder / "search.json"
+    fields.write_text(search.model_dump_json())
+    script = Path(__file__).with_name("run_apart.py")
+    command = [sys.executable, str(script), str(fields), str(folder / out), *url]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+
+
+def test_shipped_searches_are_listed():
+    assert {"digits_sgdm", "digits_adam", "digits_fa", "digits_ia"} <= shipped_searches().keys()
