@@ -20,8 +20,8 @@ rules: [sgdm, adam, fa]
 batch_sizes: [32]
 model_seeds: [0, 1, 2, 3]
 data_seeds: [0, 1]
-epochs: 12
-record_every: 2
+epochs: 40
+record_every: 5
 """
 
 
@@ -46,15 +46,10 @@ def folder(tmp_path_factory) -> Path:
 def test_everything_was_trained_and_learned(folder):
     counts = goaldriven("status", folder).splitlines()[-1].split()
     assert counts == ["all", "24", "0", "0", "0", "0", "24"]
-    # Twelve epochs of 20 steps are few: every network is well above chance (0.1), none is done.
     for network in gd.load_networks(folder):
-        assert network["metric"].values[-1] > 0.2, network.attrs["rule"]
+        floor = 0.5 if network.attrs["rule"] == "fa" else 0.9
+        assert network["metric"].values[-1] > floor, network.attrs["rule"]
         assert network["loss"].values[-1] < network["loss"].values[0]
-    final = [(n.attrs["rule"], float(n["metric"][-1])) for n in gd.load_networks(folder)]
-    medians = pd.DataFrame(final, columns=["rule", "metric"]).groupby("rule")["metric"].median()
-    assert medians["adam"] > 0.8
-    assert medians["sgdm"] > 0.5
-    assert medians["fa"] > 0.5
 
 
 @pytest.mark.slow

@@ -32,7 +32,7 @@ ALLOWED: dict[str, set[str]] = {
     "report": {"identify", "trajectories"},
     "commands": {"studies", "search", "training", "trajectories", "identify", "report"},
     "cli": {"commands"},
-    "__init__": {"rules", "architectures", "training", "studies", "trajectories", "identify",
+    "__init__": {"rules", "architectures", "training", "studies", "search", "trajectories", "identify",
                  "report"},
 }  # fmt: skip
 COMMON = {"specs", "errors", "layers", "modes"}

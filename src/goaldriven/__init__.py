@@ -6,6 +6,7 @@ The public names, by what they are for:
   `STATISTICS`, `PUBLISHED_STATISTICS`
 - train: `train` (one network → its trajectory), `build` (the initial network), `run_study`,
   `StudyFolder`, `rules` (learning rules for any `torch.nn.Module`)
+- tune: `load_search`, `SearchFolder`, `run_search`
 - read: `load_trajectory`, `load_networks`, `load_examples`
 - answer: `identify`, `write_report`
 - errors: `GoaldrivenError` and its kinds
@@ -31,6 +32,8 @@ if TYPE_CHECKING:
     )
     from goaldriven.identify import identify
     from goaldriven.report import write_report
+    from goaldriven.search import SearchFolder, load_search
+    from goaldriven.search.runner import run_search
     from goaldriven.specs import (
         ARCHITECTURES,
         PUBLISHED_STATISTICS,
@@ -57,6 +60,8 @@ _HOME: dict[str, str] = {
         "goaldriven.specs",
     ),
     **dict.fromkeys(("StudyFolder", "load_study", "run_study"), "goaldriven.studies"),
+    **dict.fromkeys(("SearchFolder", "load_search"), "goaldriven.search"),
+    "run_search": "goaldriven.search.runner",
     **dict.fromkeys(("build", "train"), "goaldriven.training"),
     **dict.fromkeys(("load_examples", "load_networks"), "goaldriven.trajectories"),
     "load_trajectory": "goaldriven.trajectories:read",
@@ -76,6 +81,7 @@ __all__ = [
     "IdentificationError",
     "NetworkSpec",
     "RuleSpec",
+    "SearchFolder",
     "SpecError",
     "Study",
     "StudyError",
@@ -84,9 +90,11 @@ __all__ = [
     "identify",
     "load_examples",
     "load_networks",
+    "load_search",
     "load_study",
     "load_trajectory",
     "rules",
+    "run_search",
     "run_study",
     "train",
     "write_report",

@@ -10,9 +10,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from goaldriven import cli
+from goaldriven import cli, specs
 from goaldriven.specs import Study
+from goaldriven.specs.credit import CREDITS as CREDITS_KNOWN
 from goaldriven.studies import StudyFolder
+from goaldriven.studies.files import shipped_studies
 
 BASE = "name: s\ntasks: [digits]\narchitectures: [knet4]\nrules: [sgdm]\n"
 FACTORS = "architecture, batch_size, data_seed, model_seed, rule, task"
@@ -20,9 +22,20 @@ STUDY_KEYS = (
     "architectures, batch_sizes, data_seeds, description, epochs, exclude, model_seeds, name, "
     "record_every, rules, tasks"
 )
-SGDM_KEYS = "learning_rate, momentum, name, nesterov, reference_batch_size, schedule, weight_decay"
-TASKS = "cifar10, digits, digits_simclr, fashion_mnist, spoken_digits"
-ARCHITECTURES = "knet4, knet4_lrn, knet5, knet5_lrn, resnet10, resnet10_v2"
+SGDM_KEYS = (
+    "learning_rate, momentum, name, nesterov, reference_batch_size, schedule, update_noise, "
+    "weight_decay"
+)
+TASKS, ARCHITECTURES, RULES, CREDITS, STUDIES = (
+    ", ".join(sorted(names))
+    for names in (
+        specs.TASKS,
+        specs.ARCHITECTURES,
+        specs.RULES,
+        [credit.model_fields["name"].default for credit in CREDITS_KNOWN],
+        shipped_studies(),
+    )
+)
 
 
 def with_(**fields: str) -> str:
@@ -35,7 +48,7 @@ def with_(**fields: str) -> str:
 BAD_STUDIES = {
     "unknown rule": (
         with_(rules="[ai]"),
-        "rules[0]: rule must be one of adam, fa, ia, sgdm; got 'ai' (did you mean 'ia'?)",
+        f"rules[0]: rule must be one of {RULES}; got 'ai' (did you mean 'sa'?)",
     ),
     "unknown task": (
         with_(tasks="[digit]"),
@@ -48,13 +61,11 @@ BAD_STUDIES = {
     ),
     "unknown credit assignment": (
         with_(rules="[{name: r, credit: hebb, optimizer: {name: adam, learning_rate: 0.1}}]"),
-        "rules[0].credit.name must be one of backprop, feedback_alignment, "
-        "information_alignment; got 'hebb'",
+        f"rules[0].credit.name must be one of {CREDITS}; got 'hebb'",
     ),
     "unknown base of a rule": (
         with_(rules="[{name: mine, like: adamw}]"),
-        "rules[0]: rule: like must be one of adam, fa, ia, sgdm; got 'adamw' "
-        "(did you mean 'adam'?)",
+        f"rules[0]: rule: like must be one of {RULES}; got 'adamw' (did you mean 'adam'?)",
     ),
     "misspelt key of the study": (
         with_(epoch="3"),
@@ -198,7 +209,7 @@ def expect(outcome: tuple[int, str], message: str) -> None:
 def test_missing_study_file(monkeypatch, capsys):
     expect(
         goaldriven(monkeypatch, capsys, "run", "nowhere.yaml"),
-        "study must be a YAML file or one of demo, digits; got 'nowhere.yaml'",
+        f"study must be a YAML file or one of {STUDIES}; got 'nowhere.yaml'",
     )
 
 
@@ -295,8 +306,7 @@ def test_study_record_with_an_unknown_rule(folder, monkeypatch, capsys):
     record.write_text(json.dumps(fields))
     expect(
         goaldriven(monkeypatch, capsys, "status", folder.path),
-        f"{record} holds no valid study: rules[0]: rule must be one of adam, fa, ia, sgdm; got "
-        "'hebb'",
+        f"{record} holds no valid study: rules[0]: rule must be one of {RULES}; got 'hebb'",
     )
 
 

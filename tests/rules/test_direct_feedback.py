@@ -15,12 +15,15 @@ from torch import nn
 from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
+from goaldriven import training
 from goaldriven.errors import SpecError
 from goaldriven.rules import feedback
 from goaldriven.rules.direct_feedback import DirectFeedbackAlignment
 from goaldriven.rules.feedback import detach
 from goaldriven.rules.feedback_alignment import FeedbackAlignment
+from goaldriven.specs import NetworkSpec
 from goaldriven.specs import credit as specs
+from goaldriven.training.record import measure
 
 from .numpy_network import (
     READERS,
@@ -586,6 +589,34 @@ def test_diagnostics_are_undefined():
         "stem", "one.conv1", "one.conv2", "two.shortcut", "two.conv1", "two.conv2", "fc"
     ]  # fmt: skip
     assert all(math.isnan(value) for pair in diagnostics.values() for value in pair)
+
+
+def test_a_record_has_the_angle_of_pseudogradient_and_gradient():
+    """Defined before D is drawn too, and drawing it for a record changes nothing of training."""
+    spec = NetworkSpec(
+        task={"name": "digits", "train_limit": 64, "validation_limit": 40},
+        architecture={"name": "knet4", "width": 0.25},
+        rule="dfa",
+        batch_size=32,
+        epochs=5,
+    )
+    network = training.build(spec)
+    found = measure(network, 0.0)
+    assert np.isnan(found.weight_angle).all()
+    assert np.isnan(found.weight_norm_ratio).all()
+    (stimuli,) = network.task.validation_objective_batches(1000)
+    model = network.model.eval()
+    weights = [model.get_submodule(layer.name).weight for layer in model.layers]
+    pseudo = torch.autograd.grad(network.task.loss(model, stimuli), weights)
+    network.credit.remove()
+    true = torch.autograd.grad(network.task.loss(model, stimuli), weights)
+    expected = []
+    for p, t in zip(pseudo, true, strict=True):
+        cosine = functional.cosine_similarity(p.flatten().double(), t.flatten().double(), 0)
+        expected.append(math.degrees(math.acos(min(float(cosine), 1.0))))
+    np.testing.assert_allclose(found.gradient_angle, expected, atol=0.02)
+    assert found.gradient_angle[-1] == pytest.approx(0, abs=0.1)
+    assert (found.gradient_angle[:-1] > 10).all()
 
 
 def message(run):

@@ -172,6 +172,18 @@ def test_backward_weights_become_the_transpose_at_the_predicted_rate():
             assert ratio == pytest.approx(1.0, abs=0.05)
 
 
+def test_the_first_layer_gets_no_noise():
+    """Nothing before it learns: noise there would tell nothing and disturb the others."""
+    model, seen = nn.Sequential(nn.Linear(3, 4), nn.Linear(4, 2)), {"0": [], "1": []}
+    for name, outputs in seen.items():
+        model.get_submodule(name).register_forward_hook(
+            lambda m, args, output, outputs=outputs: outputs.append(output.detach())
+        )
+    attach(model, samples=2).backward(lambda: model(torch.ones(5, 3)).square().sum(1))
+    assert all(torch.equal(seen["0"][0], output) for output in seen["0"])
+    assert [torch.equal(seen["1"][0], output) for output in seen["1"]] == [True, False, False]
+
+
 def test_delay_epochs_fit_the_backward_weights_alone():
     model, losses = winding()
     credit = attach(model, delay_epochs=2)

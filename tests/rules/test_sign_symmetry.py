@@ -1,6 +1,7 @@
 """Sign symmetry: B = s·sign(W) or |M| ∘ sign(W), and the gradients that follow from it."""
 
 import copy
+import itertools
 import math
 import pickle
 
@@ -37,9 +38,7 @@ def uniform(model, scale="xavier"):
 
 
 def fixed(model, seed=1):
-    return FixedRandomSignSymmetry(
-        model, None, generator(seed), specs.FixedRandomSignSymmetry()
-    )
+    return FixedRandomSignSymmetry(model, None, generator(seed), specs.FixedRandomSignSymmetry())
 
 
 def batchwise(model, seed=1):
@@ -214,7 +213,7 @@ def test_fixed_magnitudes_stay_and_batchwise_ones_are_drawn_at_every_training_pa
         for _ in range(3):
             model(x)
             seen.append(magnitudes(model)["0"])
-        fresh = [bool((a != b).all()) for a, b in zip(seen, seen[1:], strict=False)]
+        fresh = [bool((a != b).all()) for a, b in itertools.pairwise(seen)]
         assert fresh == [redrawn] * 3
         model.eval()
         model(x)

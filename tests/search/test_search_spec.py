@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pytest
 
 from goaldriven.errors import SpecError
 from goaldriven.search import load_search, shipped_searches
+from goaldriven.search.files import search_from_yaml
 from goaldriven.specs import RULES, NetworkSpec
 from goaldriven.specs.search import SearchSpec
 from goaldriven.specs.search_space import Choice, Range
@@ -181,6 +183,13 @@ def test_the_published_optimum_lies_in_its_search_space(name):
     assert drawn.rule.optimizer.model_dump(exclude=leave) == rule.optimizer.model_dump(
         exclude=leave
     )
+
+
+def test_the_search_in_the_docs_is_one():
+    text = (Path(__file__).parents[2] / "docs" / "search.md").read_text()
+    search = search_from_yaml(text.split("```yaml\n")[1].split("```")[0])
+    assert len(search.over) == 2
+    assert len(search.confirm_over) == 4
 
 
 def test_ranges_and_choices_know_what_they_hold():

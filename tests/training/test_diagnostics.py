@@ -11,7 +11,7 @@ import torch
 
 from goaldriven.specs import NetworkSpec
 from goaldriven.training import build, train
-from goaldriven.training.loop import _train_epoch
+from goaldriven.training.loop import train_epoch
 from goaldriven.training.record import PAIRS, Recorder, measure, weight_pairs
 from goaldriven.trajectories import read, write
 
@@ -71,7 +71,7 @@ def test_full_batch_gradient_descent_goes_down_the_steepest_slope():
     recorder = Recorder(network)
     assert np.isnan(recorder.measure(0.0).update_angle).all()
     for epoch in range(2):  # the second is compared with the first, not with the initial network
-        _train_epoch(network, epoch)
+        train_epoch(network, epoch)
         np.testing.assert_allclose(recorder.measure(0.0).update_angle, 0.0, atol=0.02)
 
 
@@ -81,7 +81,7 @@ def test_gradient_ascent_goes_up_it():
         group["maximize"] = True
     recorder = Recorder(network)
     recorder.measure(0.0)
-    _train_epoch(network, 0)
+    train_epoch(network, 0)
     np.testing.assert_allclose(recorder.measure(0.0).update_angle, 180.0, atol=0.02)
 
 
@@ -90,7 +90,7 @@ def test_a_long_way_bends_away_from_the_slope_at_its_beginning():
     recorder = Recorder(network)
     recorder.measure(0.0)
     for epoch in range(30):
-        _train_epoch(network, epoch)
+        train_epoch(network, epoch)
     assert (recorder.measure(0.0).update_angle > 5).all()
 
 
@@ -98,11 +98,11 @@ def test_a_long_way_bends_away_from_the_slope_at_its_beginning():
 @pytest.mark.parametrize("architecture", ["knet4", "resnet10"])
 def test_update_angle_equals_gradients_and_angles_by_hand(rule, architecture):
     network = build(spec(rule=rule, architecture={"name": architecture, "width": 0.25}))
-    _train_epoch(network, 0)
+    train_epoch(network, 0)
     recorder = Recorder(network)
     recorder.measure(0.0)
     before, gradient = kernels(network), validation_gradient(network)
-    _train_epoch(network, 1)
+    train_epoch(network, 1)
     found = recorder.measure(0.0)
     moves = [now - then for now, then in zip(kernels(network), before, strict=True)]
     expected = [angle(m, -g) if g.any() else np.nan for m, g in zip(moves, gradient, strict=True)]
@@ -115,7 +115,7 @@ def test_weights_that_do_not_move_have_no_update_angle():
     network = build(spec(rule=delayed))
     recorder = Recorder(network)
     recorder.measure(0.0)
-    _train_epoch(network, 0)
+    train_epoch(network, 0)
     assert np.isnan(recorder.measure(0.0).update_angle).all()
 
 
@@ -197,7 +197,7 @@ def test_a_rule_without_any_backward_pass_has_an_update_angle_only():
     network = build(spec(rule="wp"))
     recorder = Recorder(network)
     recorder.measure(0.0)
-    _train_epoch(network, 0)
+    train_epoch(network, 0)
     record = recorder.measure(0.0)
     for values in (record.weight_angle, record.weight_norm_ratio, record.gradient_angle):
         assert np.isnan(values).all()

@@ -10,7 +10,7 @@ from torch.nn import functional as F
 from goaldriven import observables
 from goaldriven.specs import RULES, STATISTICS, NetworkSpec
 from goaldriven.training import build, train
-from goaldriven.training.loop import _train_epoch
+from goaldriven.training.loop import train_epoch
 from goaldriven.training.record import measure
 
 
@@ -47,7 +47,7 @@ def test_backprop_equals_a_plain_pytorch_loop(rule):
     else:
         plain = torch.optim.Adam(groups, lr=rate)
     for epoch in range(2):
-        _train_epoch(ours, epoch)
+        train_epoch(ours, epoch)
         model.train()
         for batch in reference.task.train_batches(32, reference.data_generator):
             plain.zero_grad()
@@ -84,7 +84,7 @@ def test_the_first_record_is_the_initial_network():
 
 def test_loss_and_metric_are_the_validation_set_s():
     network = build(spec())
-    _train_epoch(network, 0)
+    train_epoch(network, 0)
     record = measure(network, 0.0)
     network.model.eval()
     stimuli = torch.cat(list(network.task.validation_batches(64)))
@@ -97,7 +97,7 @@ def test_loss_and_metric_are_the_validation_set_s():
 
 def test_measuring_changes_nothing():
     network = build(spec(architecture={"name": "resnet10", "width": 0.25}, rule="ia"))
-    _train_epoch(network, 0)
+    train_epoch(network, 0)
     modes = [m.training for m in network.model.modules()]
     before = {k: v.clone() for k, v in network.model.state_dict().items()}
     backward = {k: v.clone() for k, v in network.credit.backward_weights.items()}
@@ -161,7 +161,7 @@ def test_the_activity_change_recorded_is_the_true_jacobian_s(rule, architecture)
             task={"name": "digits", "train_limit": 64, "validation_limit": 4},
         )
     )
-    _train_epoch(network, 0)
+    train_epoch(network, 0)
     model, layers = network.model, network.model.layers
     values = observables.record(model, layers, network.task.validation_batches(4))
     column = list(STATISTICS).index("activity_change_raw")

@@ -33,8 +33,13 @@ class CreditAssignment:
 
     @property
     def backward_weights(self) -> Mapping[str, Tensor]:
-        """Layer name → B, of the shape of W; empty where B ≡ Wᵀ."""
+        """Layer name → B, of the shape of W; empty where B ≡ Wᵀ or there is no such B."""
         return {}
+
+    @property
+    def reroutes_errors(self) -> bool:
+        """Whether a backward pass of the model gives pseudogradients in place of gradients."""
+        return bool(self.backward_weights)
 
     @property
     def passes_per_epoch(self) -> int:

@@ -294,6 +294,10 @@ class DirectFeedbackAlignment(AttachedLayers):
         found = ((n, m._buffers.get(BUFFER)) for n, m in self._modules.items())
         return {name: weights for name, weights in found if weights is not None}
 
+    @property
+    def reroutes_errors(self) -> bool:
+        return True
+
     def alignment_diagnostics(self) -> dict[str, tuple[float, float]]:
         """Layer → (NaN, NaN): D does not correspond to the layer's W."""
         return dict.fromkeys(self._modules, (math.nan, math.nan))

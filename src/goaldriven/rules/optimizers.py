@@ -47,7 +47,8 @@ def build_optimizer(
     """PyTorch's optimizer over parameter groups, at the full learning rate.
 
     Its schedule is the training loop's to follow, by `learning_rate_at`; a loop that does not must
-    not be left at a warm-up's first rate, 0. ``noise`` draws the noise of noisy updates, where the specification has any.
+    not be left at a warm-up's first rate, 0. ``noise`` draws the noise of noisy updates, where the
+    specification has any.
     """
     tensors = [tensor for group in groups for tensor in group["params"]]
     optimizer = _MAKERS[type(spec)](

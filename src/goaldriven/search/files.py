@@ -8,7 +8,7 @@ import yaml
 
 from goaldriven.errors import SpecError
 from goaldriven.specs.search import SearchSpec
-from goaldriven.studies.files import _UniqueKeyLoader
+from goaldriven.studies.files import UniqueKeyLoader
 
 _LIBRARY = Path(__file__).parent / "library"
 
@@ -48,7 +48,7 @@ def load_search(source: str | Path) -> SearchSpec:
 def search_from_yaml(text: str) -> SearchSpec:
     """Parse a search's YAML text."""
     try:
-        fields = yaml.load(text, Loader=_UniqueKeyLoader)
+        fields = yaml.load(text, Loader=UniqueKeyLoader)
     except yaml.YAMLError as error:
         raise SpecError(f"a search must be valid YAML: {' '.join(str(error).split())}") from None
     if not isinstance(fields, dict):

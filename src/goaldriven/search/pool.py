@@ -68,12 +68,18 @@ def score_here(source: Source, scorer: Scorer) -> None:
             return
         score, reason = 0.0, ""
         try:
-            score = scorer(unit.network, unit.score_on, partial(source.epoch, unit))
+            score = scorer(unit.network, unit.score_on, partial(_epoch, source, unit))
         except Exception:
             reason = traceback.format_exc()
         with interrupts_deferred():
             source.failed(unit, reason) if reason else source.scored(unit, score)
             source.tick()
+
+
+def _epoch(source: Source, unit: Unit) -> None:
+    with interrupts_deferred():
+        source.epoch(unit)
+        source.tick()
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ import torch
 from goaldriven.search.held_out import scored_task
 from goaldriven.specs import NetworkSpec
 from goaldriven.specs.search import ScoreOn
-from goaldriven.training.loop import _train_epoch
+from goaldriven.training.loop import train_epoch
 from goaldriven.training.network import build
 from goaldriven.training.record import RECORD_BATCH
 
@@ -44,7 +44,7 @@ def score_network(
     with _torch_threads(threads):
         trained = dataclasses.replace(build(network, device), task=task)
         for epoch in range(network.epochs):
-            if not math.isfinite(_train_epoch(trained, epoch)):
+            if not math.isfinite(train_epoch(trained, epoch)):
                 return 0.0
             progress()
         metric = task.metric(trained.model, RECORD_BATCH)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Annotated, Any, ClassVar, Literal
@@ -177,12 +176,11 @@ class SearchSpec(RootSpec):
     def identity(self) -> dict[str, Any]:
         """What makes it this search and no other, as plain data.
 
-        The base stands there as the networks that one setting makes of it, so that it is the same
+        The base stands there as the network that one setting makes of it, so that it is the same
         search after a rule of the catalogue has got other values for what is searched.
         """
         fields = {k: v for k, v in self.model_dump(mode="json").items() if k not in self.EXTENSIBLE}
-        networks = [self.network(self.first_values, variation) for variation in self.over]
-        return {**fields, "base": [json.loads(network.canonical_json()) for network in networks]}
+        return {**fields, "base": self.network(self.first_values).model_dump(mode="json")}
 
     def network(
         self, values: Values, variation: Values | None = None, epochs: int | None = None
@@ -292,7 +290,8 @@ def _check_networks(search: SearchSpec) -> None:
 
 
 def _stages(search: SearchSpec) -> Iterator[tuple[str, Iterable[Variation], int | None]]:
-    yield "over", search.over, None
+    yield "base", ({},), None  # of which the best setting is reported
+    yield "over", search.over if search.over != ({},) else (), None
     if search.confirm is not None:
         yield "confirm.over", search.confirm_over, search.confirm.epochs
 

@@ -14,7 +14,7 @@ from goaldriven.specs.study import FACTORS, factor
 _LIBRARY = Path(__file__).parent / "library"
 
 
-class _UniqueKeyLoader(yaml.SafeLoader):
+class UniqueKeyLoader(yaml.SafeLoader):
     """YAML lets a key appear twice and keeps the last; in a study that is a mistake."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
@@ -63,7 +63,7 @@ def load_study(source: str | Path) -> Study:
 def study_from_yaml(text: str) -> Study:
     """Parse a study's YAML text."""
     try:
-        fields = yaml.load(text, Loader=_UniqueKeyLoader)
+        fields = yaml.load(text, Loader=UniqueKeyLoader)
     except yaml.YAMLError as error:
         raise SpecError(f"a study must be valid YAML: {' '.join(str(error).split())}") from None
     if not isinstance(fields, dict):

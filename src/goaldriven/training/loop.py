@@ -56,7 +56,7 @@ def train(
     outcome = "trained"
     for epoch in range(spec.epochs + 1):
         if epoch > 0:
-            training_loss = _train_epoch(network, epoch - 1)
+            training_loss = train_epoch(network, epoch - 1)
             if not math.isfinite(training_loss):
                 outcome = "diverged"
                 break
@@ -78,7 +78,7 @@ def train(
     )
 
 
-def _train_epoch(network: Network, epoch: int) -> float:
+def train_epoch(network: Network, epoch: int) -> float:
     """One epoch of steps; returns the mean training loss (a single device synchronisation)."""
     spec, credit, optimizer = network.spec, network.credit, network.optimizer
     schedule = spec.rule.optimizer.schedule

@@ -126,13 +126,13 @@ def _gradients(network: Network) -> tuple[list[Tensor] | None, list[Tensor]]:
     """Pseudogradient and true gradient of the validation objective, per layer, in float64.
 
     Both gradients come from one forward pass: its graph is walked once through the backward
-    weights and once through the forward weights. Without backward weights there is no
+    weights and once through the forward weights. Rules that do not reroute errors have no
     pseudogradient to be had from a backward pass (None).
     """
     model, credit = network.model, network.credit
     weights = [kernel(model, layer) for layer in layers_of(network)]
     true = [torch.zeros_like(w, dtype=torch.float64) for w in weights]
-    pseudo = [torch.zeros_like(t) for t in true] if credit.backward_weights else None
+    pseudo = [torch.zeros_like(t) for t in true] if credit.reroutes_errors else None
     with evaluating(model), torch.enable_grad():
         for batch in network.task.validation_objective_batches(RECORD_BATCH):
             share = len(batch) / network.task.n_validation
