@@ -32,8 +32,8 @@ ALLOWED: dict[str, set[str]] = {
     "report": {"identify", "trajectories"},
     "commands": {"studies", "search", "training", "trajectories", "identify", "report"},
     "cli": {"commands"},
-    "__init__": {"rules", "architectures", "training", "studies", "search", "trajectories", "identify",
-                 "report"},
+    "__init__": {"rules", "architectures", "training", "studies", "search", "trajectories",
+                 "identify", "report"},
 }  # fmt: skip
 COMMON = {"specs", "errors", "layers", "modes"}
 LOWEST = {"errors", "layers", "heads", "modes"}

@@ -33,7 +33,7 @@ from goaldriven.errors import SpecError
 from goaldriven.layers import LayerInfo
 from goaldriven.rules.feedback import Carrier, LayerFeedback, Switch
 from goaldriven.rules.feedback_alignment import AttachedLayers, copies
-from goaldriven.rules.forward_passes import ForwardPass, Passes, WholeModel, backward_pass
+from goaldriven.rules.forward_passes import ForwardPass, Passes, WholeModel
 from goaldriven.rules.linear_maps import channels_last, rows
 from goaldriven.specs import credit as specs
 
@@ -62,9 +62,7 @@ class Cut:
         if any(owner.switch.exact for _, owner in self._readers):
             return None
         read = [(during, owner) for ref, owner in self._readers if (during := ref()) is not None]
-        if len(read) > 1:  # in several passes: some may not be part of what is walked back now
-            read = [(during, owner) for during, owner in read if during.task == backward_pass()]
-        parts = [owner.project(during.error, self) for during, owner in read]
+        parts = [owner.project(during.error, self) for during, owner in read if during.returning]
         if not parts:
             raise SpecError(_NO_ERROR)
         return sum(parts[1:], parts[0]).to(gradient.dtype)
@@ -122,8 +120,10 @@ class DirectLayer(LayerFeedback):
         if hanging:
             return self._join(during, input, output)
         if during.grad and not torch.is_grad_enabled():  # as reentrant checkpointing begins
+            during.reentrant = True
             self.passes.called(during, self.name, 1)
-            self._read(during, input)
+            if not input.is_inference():
+                self._read(during, input)
         return output
 
     def _join(self, during: ForwardPass, x: Tensor, output: Tensor) -> Tensor:

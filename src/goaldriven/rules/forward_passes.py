@@ -28,6 +28,7 @@ class ForwardPass:
     Attributes
     ----------
     grad : gradients were enabled as it began.
+    reentrant : parts of it are checkpointed so, and walked back in backward passes of their own.
     last : the call of the layer that was called last.
     error : e, the gradient at that call's output (n, n_out), once a backward pass has come there.
     task : which backward pass that was.
@@ -35,9 +36,18 @@ class ForwardPass:
 
     def __init__(self, grad: bool) -> None:
         self.grad = grad
+        self.reentrant = False
         self.last: Call | None = None
         self.error: Tensor | None = None
         self.task = -1
+
+    @property
+    def returning(self) -> bool:
+        """Whether the backward pass under way is one of this pass, and has come to its output.
+
+        The error may be of an earlier backward pass through the same graph.
+        """
+        return self.reentrant or self.task == backward_pass()
 
 
 class Call:

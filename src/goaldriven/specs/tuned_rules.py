@@ -132,7 +132,13 @@ TUNED: tuple[tuple[str, RuleSpec], ...] = (
         "symmetric alignment: backward weights learn by decay + self; SGD with momentum",
         RuleSpec(
             name="sa",
-            credit=SymmetricAlignment(decay=1.0, self=1.0, optimizer=Adam(learning_rate=0.001)),
+            credit=SymmetricAlignment(
+                decay=1.0,
+                self=1.0,
+                optimizer=SGDM(
+                    learning_rate=0.5, momentum=0.0, nesterov=False, reference_batch_size=None
+                ),
+            ),
             optimizer=SGDM(learning_rate=0.065, weight_decay=7.3e-4, schedule=_WARM_UP),
         ),
     ),
@@ -140,7 +146,9 @@ TUNED: tuple[tuple[str, RuleSpec], ...] = (
         "activation alignment: backward weights learn by amp + sparse; SGD with momentum",
         RuleSpec(
             name="aa",
-            credit=ActivationAlignment(amp=1.0, sparse=1.0, optimizer=Adam(learning_rate=0.001)),
+            credit=ActivationAlignment(
+                amp=1.0, sparse=1.0, optimizer=Adam(learning_rate=0.01, beta1=0.0)
+            ),
             optimizer=SGDM(learning_rate=0.065, weight_decay=7.3e-4, schedule=_WARM_UP),
         ),
     ),
