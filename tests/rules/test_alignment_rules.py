@@ -223,7 +223,8 @@ def test_accumulated_gradients_are_those_of_the_whole_batch(name):
         model = two_ranks.make_model()
         rule = rules.make(name, **changes)
         credit, optimizer = rule.attach(model, batch_size=len(x)), rule.optimizer(model)
-        for _ in range(3):
+        for passes in range(3):
+            credit.set_progress(passes)
             optimizer.zero_grad(set_to_none=True)
             for px, py in zip(x.chunk(parts), y.chunk(parts), strict=True):
                 credit.backward(
@@ -238,6 +239,7 @@ def test_accumulated_gradients_are_those_of_the_whole_batch(name):
         torch.testing.assert_close(halves[key], tensor, rtol=1e-8, atol=1e-10, msg=key)
 
 
+NOISY = {"name": "sa", "credit": {"optimizer": DESCENT | {"update_noise": 0.01}}}
 IA = {
     "name": "mine",
     "credit": {
@@ -249,7 +251,11 @@ IA = {
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("given", [IA, {"name": "kp"}, {"name": "sa"}, {"name": "fa"}], ids=str)
+@pytest.mark.parametrize(
+    "given",
+    [IA, NOISY, *({"name": name} for name in ("kp", "sa", "fa", "frsf", "dfa"))],
+    ids=["ia", "noisy sa", "kp", "sa", "fa", "frsf", "dfa"],
+)
 def test_two_processes_keep_one_set_of_backward_weights(given, tmp_path):
     """Equal on both ranks, and those of one process with both ranks' stimuli."""
     script = str(Path(__file__).parent / "two_ranks.py")
@@ -270,6 +276,94 @@ def test_two_processes_keep_one_set_of_backward_weights(given, tmp_path):
     for name, tensor in first.items():
         assert torch.equal(tensor, second[name]), name
         torch.testing.assert_close(tensor, alone[name].detach(), rtol=1e-8, atol=1e-10, msg=name)
+
+
+def loop_of(rule, batch_size=None):
+    """A model, its handle and its optimizer, and a step that trains it."""
+    model = two_ranks.make_model()
+    credit = rule.attach(model, batch_size=batch_size)
+    optimizer = rule.optimizer(model, batch_size=batch_size)
+    x, y = two_ranks.stimuli()
+
+    def step(passes=None, scale=1.0):
+        if passes is not None:
+            credit.set_progress(passes)
+        optimizer.zero_grad(set_to_none=True)
+        credit.backward(lambda: scale * functional.cross_entropy(model(x), y))
+        optimizer.step()
+        credit.step()
+
+    return model, credit, optimizer, step
+
+
+def test_kolen_pollack_shares_the_rate_that_the_forward_weights_have():
+    """Also where their schedule, or the user, changes it in the course of training."""
+    schedule = {"warmup_epochs": 2, "drop_epochs": (4,)}
+    optimizer = DESCENT | {"weight_decay": 0.5, "schedule": schedule}
+    model, credit, forward, step = loop_of(rule_of("kolen_pollack", "kp", optimizer))
+    rates = [0.0, 0.05, 0.1, 0.1, 0.01]
+    expected = (model[0].weight - credit.backward_weights["0"]).detach()
+    for epoch, rate in enumerate(rates):
+        step(epoch)
+        assert forward.param_groups[0]["lr"] == pytest.approx(rate)
+        expected = expected * (1 - rate * 0.5)
+        now = (model[0].weight - credit.backward_weights["0"]).detach()
+        torch.testing.assert_close(now, expected, rtol=1e-9, atol=1e-12)
+
+
+def test_kolen_pollack_refuses_to_guess_the_rate():
+    layer = linear()
+    credit = rules.make("kp").attach(layer)
+    foreign = torch.optim.SGD(layer.parameters(), lr=0.1)
+    credit.backward(lambda: layer(noise(3)).sum())
+    with pytest.raises(
+        SpecError, match=r"^kolen_pollack shares .* credit\.follow"
+    ):
+        credit.step()
+    credit.follow(foreign)
+    credit.step()
+
+
+def test_gradients_that_overflow_leave_the_backward_weights_as_they_are():
+    """A gradient scaler skips the forward step then; B must not be the one that breaks."""
+    model, credit, _, step = loop_of(rules.make("kp"))
+    step()
+    before = {name: b.clone() for name, b in credit.backward_weights.items()}
+    credit.backward(lambda: model(two_ranks.stimuli()[0]).sum() * float("inf"))
+    credit.step()
+    assert all(torch.equal(b, before[name]) for name, b in credit.backward_weights.items())
+
+
+@pytest.mark.parametrize("name", ["ia", "sa", "kp"])
+def test_a_step_without_the_credit_assignments_backward_is_refused(name):
+    layer = linear()
+    rule = rules.make(name)
+    credit = rule.attach(layer)
+    layer(noise(3)).sum().backward()
+    with pytest.raises(SpecError, match=r"^step\(\) must follow backward\(closure\)"):
+        credit.step()
+
+
+@pytest.mark.parametrize("name", ["sa", "weight_mirror/tpe", "symmetric_alignment/kunin2020"])
+def test_rules_with_a_schedule_or_a_delay_ask_for_the_time(name):
+    *_, step = loop_of(rules.make(name), batch_size=12)
+    with pytest.raises(SpecError, match=r"^set_progress\(passes\) must be called before each step"):
+        step()
+
+
+def test_noise_of_forward_updates_goes_on_where_it_was_saved():
+    rule = rules.make("mine", credit="backprop", optimizer=DESCENT | {"update_noise": 0.1})
+    whole, half, resumed = (loop_of(rule) for _ in range(3))
+    for _ in range(4):
+        whole[3]()
+    for _ in range(2):
+        half[3]()
+    resumed[0].load_state_dict(half[0].state_dict())
+    resumed[2].load_state_dict(half[2].state_dict())
+    for _ in range(2):
+        resumed[3]()
+    for a, b in zip(whole[0].parameters(), resumed[0].parameters(), strict=True):
+        assert torch.equal(a, b)
 
 
 def test_the_angle_primitive_names_what_it_misses():

@@ -12,7 +12,7 @@ A rule is a credit assignment and an optimizer. Attach it, and train with a loop
 >>> credit = rule.attach(model, generator=torch.Generator().manual_seed(1))
 >>> optimizer = rule.optimizer(model, batch_size=64)
 >>> for step in range(100):
-...     credit.set_progress(epoch=step / 10)
+...     credit.set_progress(passes=step)
 ...     optimizer.zero_grad(set_to_none=True)
 ...     loss = credit.backward(lambda: torch.nn.functional.cross_entropy(model(x), y))
 ...     optimizer.step()

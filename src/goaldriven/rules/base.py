@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.optim import Optimizer
 
 from goaldriven.errors import SpecError
 
@@ -30,6 +32,8 @@ class CreditAssignment:
 
     def __init__(self, model: nn.Module) -> None:
         self.model = model
+        self.passes: float | None = None  # over the stimuli, since training began
+        self._forward_optimizer: Callable[[], Optimizer | None] = lambda: None
 
     @property
     def backward_weights(self) -> Mapping[str, Tensor]:
@@ -46,18 +50,39 @@ class CreditAssignment:
         """Passes over the stimuli that make one epoch of training: two where steps alternate."""
         return 1
 
-    def set_progress(self, epoch: float) -> None:
-        """Tell the time in epochs since training began, with fractions; before each step.
+    def set_progress(self, passes: float) -> None:
+        """Tell the time, before each step: passes over the stimuli since training began.
 
-        An epoch is `passes_per_epoch` passes over the stimuli.
+        With fractions. Schedules and delays go by it; a rule that has any refuses to go on without.
         """
+        self.passes = passes
 
-    def task_epoch(self, epoch: float) -> float:
+    @property
+    def epoch(self) -> float:
+        """The time in epochs, of `passes_per_epoch` passes each.
+
+        Raises
+        ------
+        SpecError : `set_progress` has not been called.
+        """
+        if self.passes is None:
+            raise SpecError(
+                "set_progress(passes) must be called before each step of a rule with a schedule or "
+                "delay epochs, got no call"
+            )
+        return self.passes / self.passes_per_epoch
+
+    @property
+    def task_epoch(self) -> float:
         """The time by the task's clock, which stands still while the backward weights align alone.
 
         Schedules of the forward weights' optimizer go by this clock.
         """
-        return epoch
+        return self.epoch
+
+    def follow(self, optimizer: Optimizer) -> None:
+        """Remember the optimizer of the forward weights, whose learning rate some rules share."""
+        self._forward_optimizer = weakref.ref(optimizer)
 
     @property
     def task_rate(self) -> float:
@@ -87,6 +112,9 @@ class CreditAssignment:
 
     def step(self) -> None:
         """Update the backward weights, where they learn."""
+
+    def zero_grad(self) -> None:
+        """Forget the backward weights' gradients, as when a batch is skipped."""
 
     @contextmanager
     def true_gradients(self) -> Iterator[None]:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import warnings
+import weakref
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 from typing import Any, Literal
+from weakref import WeakKeyDictionary
 
 import torch
 from pydantic import ValidationError
@@ -22,7 +25,7 @@ from goaldriven.rules.feedback_alignment import FeedbackAlignment
 from goaldriven.rules.layerwise_alignment import AlignmentLoss, LayerwiseAlignment
 from goaldriven.rules.learned_feedback import LearnedFeedback
 from goaldriven.rules.node_perturbation import NodePerturbation
-from goaldriven.rules.optimizers import build_optimizer, gate_weight_decay
+from goaldriven.rules.optimizers import build_optimizer, gate_weight_decay, learning_rate_at
 from goaldriven.rules.perturbation import WeightPerturbation
 from goaldriven.rules.perturbation_passes import noise_source
 from goaldriven.rules.sign_symmetry import (
@@ -87,9 +90,11 @@ def _fixed_signs(spec: specs.FixedRandomSignSymmetry, to: _Attachment) -> Credit
 _SETTINGS = {field.name for field in fields(AlignmentLoss)} - {"weights"}
 
 
-def _layerwise_alignment(spec: specs.Alignment, to: _Attachment) -> CreditAssignment:
+def _layerwise_alignment(
+    spec: specs.Alignment, to: _Attachment, shares_rate: bool = False
+) -> CreditAssignment:
     own = {name: getattr(spec, name) for name in _SETTINGS & type(spec).model_fields.keys()}
-    loss = AlignmentLoss(weights=spec.primitive_weights, **own)
+    loss = AlignmentLoss(weights=spec.primitive_weights, shares_rate=shares_rate, **own)
     return LayerwiseAlignment(
         to.model, to.layers, to.generator, to.noise_generator, loss, to.batch_size, to.group
     )
@@ -102,7 +107,7 @@ def _kolen_pollack(spec: specs.KolenPollack, to: _Attachment) -> CreditAssignmen
     optimizer = spec.optimizer or forward.model_copy(update=quiet)
     decay = forward.weight_decay if spec.decay is None else spec.decay
     complete = spec.model_copy(update={"decay": decay, "optimizer": optimizer})
-    return _layerwise_alignment(complete, to)
+    return _layerwise_alignment(complete, to, shares_rate=spec.optimizer is None)
 
 
 def _weight_perturbation(spec: specs.WeightPerturbation, to: _Attachment) -> CreditAssignment:
@@ -193,7 +198,9 @@ class LearningRule:
         attachment = _Attachment(
             model, layers, generator, noise_generator, batch_size, self.spec.optimizer, group
         )
-        return CREDIT_ASSIGNMENTS[type(self.spec.credit)](self.spec.credit, attachment)
+        credit = CREDIT_ASSIGNMENTS[type(self.spec.credit)](self.spec.credit, attachment)
+        _ATTACHED[model] = credit
+        return credit
 
     def optimizer(
         self,
@@ -204,7 +211,8 @@ class LearningRule:
         """PyTorch's optimizer of the forward parameters.
 
         Weight decay acts on kernels (weights of Linear and convolutional layers), not on biases or
-        normalisation. It is part of the task's loss: on steps that align alone it is 0.
+        normalisation. It is part of the task's loss: on steps that align alone it is 0. The rule's
+        schedule is followed by the time that `CreditAssignment.set_progress` is told.
 
         Parameters
         ----------
@@ -217,6 +225,7 @@ class LearningRule:
         SpecError : the model has no parameters.
         """
         spec = self.spec.optimizer
+        model, _ = _unwrapped(model)
         parameters = list(model.parameters())
         if not parameters:
             raise SpecError("model must have parameters, got none")
@@ -232,6 +241,7 @@ class LearningRule:
         optimizer = build_optimizer(spec, [g for g in groups if g["params"]], batch_size, noise)
         if spec.weight_decay > 0 and _pauses_task(self.spec.credit):
             gate_weight_decay(optimizer, lambda: _task_rate(model))
+        _follow(spec, model, optimizer, batch_size)
         return optimizer
 
 
@@ -255,20 +265,56 @@ def make(name: str, **changes: Any) -> LearningRule:
     return LearningRule(spec)
 
 
+# Models that have been attached to, with the handle of the last time.
+_ATTACHED: WeakKeyDictionary[nn.Module, CreditAssignment] = WeakKeyDictionary()
+
+
+def _follow(
+    spec: SGDM | Adam, model: nn.Module, optimizer: Optimizer, batch_size: int | None
+) -> None:
+    """Tie an optimizer to the credit assignment of its model: the rate's schedule, and its time."""
+    schedule = spec.schedule
+    timed = bool(schedule.warmup_epochs or schedule.drop_epochs)
+    of_model = weakref.ref(model)
+
+    def before_step(optimizer: Optimizer, args: Any, kwargs: Any) -> None:
+        model = of_model()
+        credit = None if model is None else _ATTACHED.get(model)
+        if credit is None:
+            return
+        credit.follow(optimizer)
+        if timed:
+            rate = learning_rate_at(spec, credit.task_epoch, batch_size)
+            for group in optimizer.param_groups:
+                group["lr"] = rate
+
+    optimizer.register_step_pre_hook(before_step)
+
+
 def _unwrapped(model: nn.Module) -> tuple[nn.Module, distributed.ProcessGroup | None]:
-    """The model inside DistributedDataParallel, and the ranks it is spread over."""
-    if isinstance(model, DistributedDataParallel):
-        return model.module, model.process_group
-    return model, None
+    """The model inside torch.compile and DistributedDataParallel, and its ranks."""
+    inner = getattr(model, "_orig_mod", model)
+    if isinstance(inner, DistributedDataParallel):
+        return getattr(inner.module, "_orig_mod", inner.module), inner.process_group
+    if distributed.is_available() and distributed.is_initialized():
+        ranks = distributed.get_world_size()
+        if ranks > 1:
+            warnings.warn(
+                f"{ranks} ranks run, and the model is not wrapped in DistributedDataParallel: its "
+                "backward weights are this rank's own. Wrap it first to share them.",
+                stacklevel=3,
+            )
+    return inner, None
 
 
 def _shared(generator: torch.Generator, group: distributed.ProcessGroup) -> torch.Generator:
-    """A generator seeded by that of the first rank, on all ranks."""
-    seed = torch.randint(2**62, (1,), generator=generator, device=generator.device).cpu()
-    if distributed.get_backend(group) == "nccl":
-        seed = seed.cuda()
-    distributed.broadcast(seed, group_src=0, group=group)
-    return torch.Generator(generator.device).manual_seed(int(seed))
+    """A copy of the first rank's generator, on all ranks."""
+    state = generator.get_state()
+    sent = state.cuda() if distributed.get_backend(group) == "nccl" else state
+    distributed.broadcast(sent, group_src=0, group=group)
+    copy = torch.Generator(generator.device)
+    copy.set_state(sent.cpu())
+    return copy
 
 
 def _pauses_task(credit: object) -> bool:
@@ -277,5 +323,5 @@ def _pauses_task(credit: object) -> bool:
 
 
 def _task_rate(model: nn.Module) -> float:
-    hooks = (feedback_of(module) for module in model.modules())
-    return next((hook.switch.task_rate for hook in hooks if hook is not None), 1.0)
+    credit = _ATTACHED.get(model)
+    return 1.0 if credit is None else credit.task_rate

@@ -43,6 +43,7 @@ class AlignmentLoss:
     optimizer : of the backward weights.
     operations, input_noise, noise_distribution : of the losses of activations.
     alternating, delay_epochs : see `loss_rates`.
+    shares_rate : the learning rate is at every step that of the forward weights' optimizer.
     """
 
     name: str
@@ -53,6 +54,13 @@ class AlignmentLoss:
     noise_distribution: Literal["normal", "uniform"] = "normal"
     alternating: bool = False
     delay_epochs: int = 0
+    shares_rate: bool = False
+
+    @property
+    def timed(self) -> bool:
+        """Whether anything goes by the time that `set_progress` tells."""
+        schedule = self.optimizer.schedule
+        return bool(self.delay_epochs or schedule.warmup_epochs or schedule.drop_epochs)
 
 
 def loss_rates(loss: AlignmentLoss, step: int, passes: float) -> tuple[float, float]:
@@ -93,7 +101,7 @@ class LayerwiseAlignment(FeedbackAlignment):
     Parameters
     ----------
     loss : what the backward weights descend, and when.
-    noise_generator : draws input noise and update noise.
+    noise_generator : draws input noise.
     batch_size : stimuli per step, for a learning rate that is scaled by it.
     group : the ranks over which gradients are averaged; None for this process alone.
     """
@@ -118,8 +126,9 @@ class LayerwiseAlignment(FeedbackAlignment):
         self._operations = {True: operations, False: operations.model_copy(update=unrectified)}
         self._batch_size = batch_size
         self._group = group
-        self._epoch, self._step, self._calls = 0.0, 0, 0
+        self._step, self._calls, self._gathered = 0, 0, False
         self._rates = (1.0, 1.0)
+        self._update_noise = _successor(generator, 0)  # one on all ranks: B stays the same on all
         self._noise = noise_generator or _successor(generator, _rank(group))
         self._build_optimizer()
 
@@ -127,18 +136,17 @@ class LayerwiseAlignment(FeedbackAlignment):
     def passes_per_epoch(self) -> int:
         return 2 if self._loss.alternating else 1
 
-    def set_progress(self, epoch: float) -> None:
-        self._epoch = epoch
-
-    def task_epoch(self, epoch: float) -> float:
-        return max(epoch - self._loss.delay_epochs / self.passes_per_epoch, 0.0)
+    @property
+    def task_epoch(self) -> float:
+        return max(self.epoch - self._loss.delay_epochs / self.passes_per_epoch, 0.0)
 
     @property
     def task_rate(self) -> float:
         return self._rates[0]
 
     def backward(self, closure: Closure) -> Tensor:
-        self._rates = loss_rates(self._loss, self._step, self._epoch * self.passes_per_epoch)
+        passes = self.epoch * self.passes_per_epoch if self._loss.timed else 0.0
+        self._rates = loss_rates(self._loss, self._step, passes)
         task, align = self._rates
         observed: set[str] = set()
         self._switch.task_rate = task
@@ -164,9 +172,10 @@ class LayerwiseAlignment(FeedbackAlignment):
 
         `step` does it; do it before, once, to look at these gradients or to change them.
         """
-        if not self._calls:
+        if self._gathered or not self._calls:
             return
-        align, calls, self._calls = self._rates[1], self._calls, 0
+        self._gathered = True
+        align, calls = self._rates[1], self._calls
         for name, module in self._modules.items():
             kernel = backward_weight_of(module)
             if kernel.grad is None:
@@ -181,19 +190,39 @@ class LayerwiseAlignment(FeedbackAlignment):
     def step(self) -> None:
         """Update the backward weights.
 
+        Where the angle primitive finds gradients of the forward weights that are not finite, which
+        a gradient scaler then does not step by either, nothing is updated.
+
         Raises
         ------
-        SpecError : the angle primitive finds no gradient of the forward weights.
+        SpecError : there was no `backward` since the last step; the angle primitive finds no
+            gradient of the forward weights, or no optimizer whose learning rate to share.
         """
+        if not self._calls:
+            raise SpecError(
+                "step() must follow backward(closure) of the credit assignment, got no such call "
+                "since the last step (loss.backward() alone does not teach the backward weights)"
+            )
         self._follow_model()
+        if "angle" in self._of_kernels and not self._finite():
+            self.zero_grad()
+            return
         self.gather()
         spec = self._loss.optimizer
         set_learning_rate(self._optimizer, self._learning_rate())
         for group in self._optimizer.param_groups:
             group["weight_decay"] = spec.weight_decay * self._rates[1]
         self._optimizer.step()
-        self._optimizer.zero_grad(set_to_none=True)
+        self.zero_grad()
         self._step += 1
+
+    def zero_grad(self) -> None:
+        self._calls, self._gathered = 0, False
+        self._optimizer.zero_grad(set_to_none=True)
+
+    def _finite(self) -> bool:
+        gradients = [module.weight.grad for module in self._modules.values()]
+        return all(bool(torch.isfinite(g).all()) for g in gradients if isinstance(g, Tensor))
 
     def state_dict(self) -> dict[str, Any]:
         return {
@@ -201,10 +230,11 @@ class LayerwiseAlignment(FeedbackAlignment):
             "optimizer": self._optimizer.state_dict(),
             "step": self._step,
             "noise": self._noise.get_state(),
+            "update_noise": self._update_noise.get_state(),
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        missing = {"optimizer", "step", "noise"} - set(state)
+        missing = {"optimizer", "step", "noise", "update_noise"} - set(state)
         if missing:
             raise SpecError(
                 f"state must be of {self._loss.name}, got one without {sorted(missing)}"
@@ -213,6 +243,7 @@ class LayerwiseAlignment(FeedbackAlignment):
         self._optimizer.load_state_dict(state["optimizer"])
         self._step = state["step"]
         self._noise.set_state(state["noise"])
+        self._update_noise.set_state(state["update_noise"])
 
     def _observer(self, observed: set[str]) -> Any:
         @torch.no_grad()
@@ -292,18 +323,29 @@ class LayerwiseAlignment(FeedbackAlignment):
             gradient.copy_(part.view(gradient.shape))
 
     def _learning_rate(self) -> float:
+        if self._loss.shares_rate:
+            optimizer = self._forward_optimizer()
+            if optimizer is None:
+                raise SpecError(
+                    f"{self._loss.name} shares the learning rate of the forward weights' optimizer "
+                    "unless its credit has one of its own, got none (make it by rule.optimizer, or "
+                    "pass yours to credit.follow)"
+                )
+            return float(optimizer.param_groups[0]["lr"])
         spec = self._loss.optimizer
+        rate = scaled_learning_rate(spec, self._batch_size)
+        if not self._loss.timed:
+            return rate
         schedule = spec.schedule
         if self._loss.delay_epochs:
             schedule = schedule.model_copy(update={"warmup_epochs": 0})
-        factor = schedule_factor(schedule, self.task_epoch(self._epoch))
-        return scaled_learning_rate(spec, self._batch_size) * factor
+        return rate * schedule_factor(schedule, self.task_epoch)
 
     def _build_optimizer(self) -> None:
         self._weights_stepped = list(self.backward_weights.values())
         groups = [{"params": self._weights_stepped}]
         self._optimizer = build_optimizer(
-            self._loss.optimizer, groups, self._batch_size, self._noise
+            self._loss.optimizer, groups, self._batch_size, self._update_noise
         )
 
     def _follow_model(self) -> None:

@@ -46,9 +46,7 @@ def build_optimizer(
 ) -> Optimizer:
     """PyTorch's optimizer over parameter groups, at the full learning rate.
 
-    Its schedule is the training loop's to follow, by `learning_rate_at`; a loop that does not must
-    not be left at a warm-up's first rate, 0. ``noise`` draws the noise of noisy updates, where the
-    specification has any.
+    ``noise`` draws the noise of noisy updates, where the specification has any.
     """
     tensors = [tensor for group in groups for tensor in group["params"]]
     optimizer = _MAKERS[type(spec)](
@@ -74,7 +72,16 @@ def _make_updates_noisy(optimizer: Optimizer, variance: float, noise: torch.Gene
                 )
                 tensor.add_(drawn.to(tensor.device), alpha=group["lr"] * variance**0.5)
 
+    def save(optimizer: Optimizer, state: dict[str, Any]) -> None:
+        state["update_noise"] = noise.get_state()
+
+    def load(optimizer: Optimizer, state: dict[str, Any]) -> dict[str, Any]:
+        noise.set_state(state["update_noise"])
+        return {key: value for key, value in state.items() if key != "update_noise"}
+
     optimizer.register_step_post_hook(add_noise)
+    optimizer.register_state_dict_post_hook(save)
+    optimizer.register_load_state_dict_pre_hook(load)
 
 
 def set_learning_rate(optimizer: Optimizer, learning_rate: float) -> None:

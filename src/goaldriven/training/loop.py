@@ -10,7 +10,6 @@ from functools import partial
 import torch
 import xarray as xr
 
-from goaldriven.rules import learning_rate_at
 from goaldriven.specs import NetworkSpec
 from goaldriven.training.network import Network, build
 from goaldriven.training.record import Record, Recorder
@@ -81,22 +80,14 @@ def train(
 def train_epoch(network: Network, epoch: int) -> float:
     """One epoch of steps; returns the mean training loss (a single device synchronisation)."""
     spec, credit, optimizer = network.spec, network.credit, network.optimizer
-    schedule = spec.rule.optimizer.schedule
-    scheduled = schedule.warmup_epochs > 0 or bool(schedule.drop_epochs)
     steps_per_pass = network.task.n_train // spec.batch_size
-    steps = steps_per_pass * credit.passes_per_epoch
     total = torch.zeros((), device=next(network.model.parameters()).device)
     network.model.train()
     step = 0
-    for _ in range(credit.passes_per_epoch):
+    passes = credit.passes_per_epoch
+    for _ in range(passes):
         for batch in network.task.train_batches(spec.batch_size, network.data_generator):
-            now = epoch + step / steps
-            credit.set_progress(now)
-            if scheduled:
-                clock = credit.task_epoch(now)
-                rate = learning_rate_at(spec.rule.optimizer, clock, spec.batch_size)
-                for group in optimizer.param_groups:
-                    group["lr"] = rate
+            credit.set_progress(epoch * passes + step / steps_per_pass)
             optimizer.zero_grad(set_to_none=True)
             objective = network.task.losses if credit.per_stimulus else network.task.loss
             total += credit.backward(partial(objective, network.model, batch))
