@@ -214,9 +214,9 @@ def test_noisy_updates_have_the_learning_rate_times_the_variance_asked_for(of):
 @pytest.mark.parametrize("name", ["ia", "sa", "aa", "kp"])
 def test_accumulated_gradients_are_those_of_the_whole_batch(name):
     """Losses of activations are means over a batch: halves average, as the task's loss does."""
-    no = {"operations": {"forward_batch_centring": False, "input_batch_centring": False}}
-    quiet = {"input_noise": None, "alternating": False}
-    changes = {"credit": no | quiet} if name == "ia" else {}
+    batchwise = {"forward_batch_centring": False, "input_batch_centring": False}
+    quiet = {"input_noise": None, "delay_epochs": 0, "alternating": False, "operations": batchwise}
+    changes = {"credit": quiet} if name in ("ia", "aa") else {}
     x, y = two_ranks.stimuli()
 
     def trained(parts):
@@ -316,9 +316,7 @@ def test_kolen_pollack_refuses_to_guess_the_rate():
     credit = rules.make("kp").attach(layer)
     foreign = torch.optim.SGD(layer.parameters(), lr=0.1)
     credit.backward(lambda: layer(noise(3)).sum())
-    with pytest.raises(
-        SpecError, match=r"^kolen_pollack shares .* credit\.follow"
-    ):
+    with pytest.raises(SpecError, match=r"^kolen_pollack shares .* credit\.follow"):
         credit.step()
     credit.follow(foreign)
     credit.step()

@@ -1,8 +1,12 @@
 """Which layers get backward weights, how they are drawn, and what is refused."""
 
+import copy
+import math
+
 import pytest
 import torch
 from torch import nn
+from torch.nn.utils.parametrize import register_parametrization
 
 from goaldriven import rules
 from goaldriven.errors import SpecError
@@ -12,6 +16,11 @@ from goaldriven.rules.attachable import find_layers, kernels
 
 def generator(seed=0):
     return torch.Generator().manual_seed(seed)
+
+
+class Double(nn.Module):
+    def forward(self, weight):
+        return 2 * weight
 
 
 class Strange(nn.Linear):
@@ -70,6 +79,40 @@ def test_normalisation_is_no_weight():
 
 
 REFUSALS = {
+    "parametrized weights": (
+        lambda: nn.Sequential(register_parametrization(nn.Linear(2, 2), "weight", Double())),
+        None,
+        "layer '0' must have weights and biases that are its own parameters, got a parametrized "
+        "Linear; leave it out by 'layers' or unsupported='backprop', and it keeps exact backprop",
+    ),
+    "a parametrized bias": (
+        lambda: register_parametrization(nn.Conv1d(2, 2, 1), "bias", Double()),
+        None,
+        "the model itself must have weights and biases that are its own parameters, got a "
+        "parametrized Conv1d; leave it out by 'layers' or unsupported='backprop', and it keeps "
+        "exact backprop",
+    ),
+    "weights of the model itself": (
+        Positions,
+        None,
+        "layers with weights must be Linear, Conv1d or Conv2d to have backward weights (or be left "
+        "on backprop by 'layers' or unsupported='backprop'), got the model itself (Positions)",
+    ),
+    "a string": (
+        lambda: nn.Sequential(nn.Linear(2, 2)),
+        "0",
+        "layers must be a list of names of layers, got '0'",
+    ),
+    "a number": (
+        lambda: nn.Sequential(nn.Linear(2, 2)),
+        [0],
+        "layers must be a list of names of layers, got 0 among them",
+    ),
+    "a layer twice": (
+        lambda: nn.Sequential(nn.Linear(2, 2)),
+        ["0", "0"],
+        "layers must name a layer once, got '0' and '0'",
+    ),
     "a forward pass of its own": (
         lambda: nn.Sequential(Strange(2, 2)),
         None,
@@ -113,12 +156,67 @@ def test_refusals_say_what_is_wrong(make, layers, message):
     assert str(error.value) == message
 
 
-@pytest.mark.parametrize("second", ["fa", "ia", "sgdm"])
-def test_a_model_is_attached_to_once(second):
+ATTACHED = {
+    "fa": r"got a layer '0' that has; remove\(\)",
+    "np": r"got a layer '0' that has; remove\(\)",
+    "dfa": r"got a layer '0' that has; remove\(\)",
+    "wp": r"got one that has; remove\(\)",
+}
+
+
+@pytest.mark.parametrize("first", ATTACHED)
+@pytest.mark.parametrize("second", ["fa", "ia", "wp", "np", "npf", "usf", "dfa", "sgdm"])
+def test_a_model_is_attached_to_once(first, second):
     model = nn.Sequential(nn.Linear(2, 2))
-    rules.make("fa").attach(model)
-    with pytest.raises(SpecError, match=r"got a layer '0' that has; remove\(\)"):
+    credit = rules.make(first).attach(model)
+    with pytest.raises(SpecError, match=ATTACHED[first]):
         rules.make(second).attach(model)
+    credit.remove()
+    rules.make(second).attach(model)
+
+
+def test_other_layers_of_an_attached_model_are_refused_too():
+    model = nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 2))
+    rules.make("fa").attach(model, layers=["0"])
+    with pytest.raises(SpecError, match="got a layer '0' that has"):
+        rules.make("np").attach(model, layers=["1"])
+
+
+EVERY_RULE = ["fa", "dfa", "usf", "brsf", "frsf", "wp", "np", "npf"]
+
+
+@pytest.mark.parametrize("name", EVERY_RULE)
+def test_a_removed_rule_neither_goes_on_nor_removes_the_next(name):
+    model = nn.Sequential(nn.Linear(2, 2))
+    credit = rules.make(name).attach(model)
+    credit.remove()
+    for call in (lambda: credit.backward(lambda: model(torch.ones(1, 2)).sum()), credit.step):
+        with pytest.raises(SpecError, match="one that was removed; attach the rule again"):
+            call()
+    following = rules.make("fa").attach(model)
+    credit.remove()
+    assert list(following.backward_weights) == ["0"]
+
+
+@pytest.mark.parametrize("name", EVERY_RULE)
+def test_states_of_other_credit_assignments_are_refused_before_anything_is_copied(name):
+    def attached(rule):
+        return rules.make(rule).attach(
+            nn.Sequential(nn.Linear(2, 2)), generator=generator(EVERY_RULE.index(rule))
+        )
+
+    credit = attached(name)
+    before = copy.deepcopy(credit.state_dict())
+    own = before["credit"]
+    for other in EVERY_RULE:
+        if other != name:
+            mixed = {**before, **attached(other).state_dict()}
+            with pytest.raises(SpecError, match=f"state must be of {own}, got one of"):
+                credit.load_state_dict(mixed)
+    with pytest.raises(SpecError, match=f"state must be of {own}, got one without"):
+        credit.load_state_dict({})
+    assert str(credit.state_dict()) == str(before)
+    credit.load_state_dict(before)
 
 
 def test_rectified_is_the_models_word_or_all_but_the_last():
@@ -163,6 +261,26 @@ def test_draws_without_initialiser_have_the_forward_weights_deviation():
     assert backward.std().item() == pytest.approx(model.weight.std().item(), rel=0.01)
     cosine = nn.functional.cosine_similarity(backward.flatten(), model.weight.flatten(), dim=0)
     assert abs(cosine.item()) < 0.02  # independent: s.d. 1/√120000 = 0.003
+
+
+def test_parametrized_layers_may_be_left_to_backprop():
+    parametrized = register_parametrization(nn.Linear(2, 2), "weight", Double())
+    for chosen in ({"layers": ["0"]}, {"unsupported": "backprop"}):
+        model = nn.Sequential(nn.Linear(2, 2), parametrized)
+        credit = rules.make("fa").attach(model, **chosen)
+        assert list(credit.backward_weights) == ["0"]
+        credit.remove()
+
+
+@pytest.mark.parametrize("initializer", [None, lambda tensor, generator: tensor.zero_()])
+def test_layers_that_start_at_zero_get_backward_weights_by_their_fan_in(initializer):
+    layer = nn.Conv2d(60, 80, 3)
+    nn.init.zeros_(layer.weight)
+    if initializer is not None:
+        layer.initializer = initializer
+    (backward,) = rules.make("fa").attach(layer).backward_weights.values()
+    assert backward.std().item() == pytest.approx(1 / math.sqrt(60 * 9), rel=0.02)
+    assert abs(backward.mean().item()) < 5e-4  # s.d. 2e-4
 
 
 def test_draws_do_not_depend_on_the_rule_and_take_the_weights_layout():

@@ -69,7 +69,7 @@ def test_states_of_other_networks_are_refused():
     credit = attach(nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 2)))
     small = nn.Sequential(nn.Linear(2, 3), nn.Linear(3, 2))
     other = attach(small)
-    with pytest.raises(SpecError, match="state must be of direct feedback to the layers"):
+    with pytest.raises(SpecError, match="of direct_feedback_alignment, got one without"):
         credit.load_state_dict({"backward_weights": {}})
     for model in (credit.model, small):
         model(torch.ones(1, 2)).sum().backward()
@@ -118,7 +118,7 @@ def test_a_model_that_is_one_layer():
     x = torch.randn(4, 3, dtype=torch.float64)
     plain = copied_plain(model)
     assert_same(gradients(model, square, x), gradients(plain, square, x), rtol=0, atol=0)
-    with pytest.raises(SpecError, match="got a layer '' that has"):
+    with pytest.raises(SpecError, match="got one that has"):
         attach(model)
     credit.remove()
     assert "forward" not in vars(model)
@@ -248,6 +248,50 @@ def test_a_loss_that_does_not_depend_on_the_last_layer_is_refused():
     assert message(lambda: hidden.sum().backward(retain_graph=True)).startswith(expected)
     out.sum().backward(retain_graph=True)  # the error then known is no error of another loss
     assert message(hidden.sum().backward).startswith(expected)
+
+
+class Heads(Skips):
+    def __init__(self):
+        super().__init__()
+        self.second = nn.Linear(self.out.in_features, 3)
+
+    def forward(self, x):
+        h = torch.tanh(self.b(torch.tanh(self.a(x))))
+        return self.second(h).relu_(), self.out(h)
+
+
+HEARD = {
+    "both": (lambda second, out: out.sum() + second.sum(), "second"),
+    "the other": (lambda second, out: second.sum(), "second"),
+    "the last": (lambda second, out: out.sum(), None),
+}
+
+
+@pytest.mark.parametrize(("loss", "other"), HEARD.values(), ids=HEARD)
+def test_a_loss_that_hears_another_layer_otherwise_than_through_the_last_is_refused(loss, other):
+    model = Heads()
+    credit = attach(model)
+    x = torch.ones(2, 5)
+    if other is None:
+        credit.backward(lambda: loss(*model(x)))
+        assert model.a.weight.grad.abs().sum() > 0
+        return
+    assert message(lambda: credit.backward(lambda: loss(*model(x)))) == (
+        "loss must depend on the model through the layer alone that is called last in its forward "
+        "pass, 'out', whose error direct feedback alignment feeds back, got one that depends on "
+        f"layer {other!r} otherwise"
+    )
+    assert model.a.weight.grad is None
+
+
+def test_a_penalty_on_hidden_activity_is_refused():
+    model = nn.Sequential(nn.Conv2d(1, 2, 3), nn.ReLU(inplace=True), nn.Flatten(0), nn.Linear(8, 2))
+    seen = []
+    model[1].register_forward_hook(lambda module, args, y: seen.append(y))
+    credit, x = attach(model), torch.ones(1, 4, 4)
+    credit.backward(lambda: model(x).sum())
+    text = message(lambda: credit.backward(lambda: model(x).sum() + seen[-1].square().sum()))
+    assert text.endswith("got one that depends on layer '0' otherwise")
 
 
 def test_errors_in_a_forward_pass_leave_the_model_usable():

@@ -234,16 +234,6 @@ def test_the_input_may_be_named_and_user_hooks_see_the_final_output():
     torch.testing.assert_close(x.grad, backward_weight.sum(0).expand(2, 4))
 
 
-def test_parametrised_weights_keep_their_gradients():
-    layer = nn.utils.parametrizations.weight_norm(nn.Linear(4, 3)).double()
-    x = torch.randn(2, 4).double()
-    plain = gradients(layer, x)
-    credit = rules.make("fa").attach(layer)
-    backward_weight_of(layer).copy_(layer.weight.detach())
-    assert_same(gradients(layer, x), plain, rtol=1e-13, atol=1e-13)
-    assert credit.backward_weights[""].shape == (3, 4)
-
-
 def test_forward_mode_is_pytorchs_own_without_grad_and_refused_with():
     layer, x, tangent = nn.Linear(4, 3), torch.randn(2, 4), torch.randn(2, 4)
     attached(layer, torch.randn(3, 4))

@@ -401,7 +401,9 @@ def test_a_saved_state_resumes_to_the_same_bits():
 
 def test_states_of_others_are_refused():
     credit = ia().attach(net())
-    with pytest.raises(SpecError, match="state must be of information_alignment, got one without"):
+    with pytest.raises(
+        SpecError, match="state must be of information_alignment, got one of feedback_alignment"
+    ):
         credit.load_state_dict(rules.make("fa").attach(net()).state_dict())
     with pytest.raises(SpecError, match="state must hold backward weights of shapes"):
         credit.load_state_dict(ia().attach(nn.Linear(2, 2)).state_dict())

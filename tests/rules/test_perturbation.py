@@ -10,6 +10,7 @@ from torch.nn import functional
 
 from goaldriven.errors import SpecError
 from goaldriven.rules import theory
+from goaldriven.rules.feedback import detach
 from goaldriven.rules.learned_feedback import LearnedFeedback
 from goaldriven.rules.node_perturbation import NodePerturbation
 from goaldriven.rules.perturbation import WeightPerturbation
@@ -23,6 +24,7 @@ def generator(seed=0):
 
 
 def by_weights(model, **settings):
+    detach(model)  # of the last such rule, where a test tries several
     return WeightPerturbation(model, specs.WeightPerturbation(**settings), generator(7))
 
 

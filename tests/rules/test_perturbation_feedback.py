@@ -1,12 +1,15 @@
 """Node perturbation that teaches backward weights."""
 
+import copy
 import math
+import pickle
 
 import pytest
 import torch
-from torch import nn
+from torch import distributed, nn
 from torch.nn import functional
 
+from goaldriven.errors import SpecError
 from goaldriven.rules.feedback_alignment import FeedbackAlignment
 from goaldriven.rules.learned_feedback import LearnedFeedback
 from goaldriven.specs import credit as specs
@@ -191,14 +194,14 @@ def test_delay_epochs_fit_the_backward_weights_alone():
     credit.set_progress(1.9)
     loss = credit.backward(lambda: losses().mean())
     assert loss > 0
-    assert (credit.task_rate, credit.task_epoch(1.9)) == (0.0, 0.0)
+    assert (credit.task_rate, credit.task_epoch) == (0.0, 0.0)
     assert all((p.grad == 0).all() for p in model.parameters())
     credit.step()
     moved = {n for n, b in credit.backward_weights.items() if not torch.equal(b, before[n])}
     assert moved == {"wide", "short", "out"}
-    credit.set_progress(2.0)
+    credit.set_progress(2.5)
     credit.backward(lambda: losses().mean())
-    assert (credit.task_rate, credit.task_epoch(2.5)) == (1.0, 0.5)
+    assert (credit.task_rate, credit.task_epoch) == (1.0, 0.5)
     assert all(p.grad.abs().sum() > 0 for p in model.parameters())
 
 
@@ -234,3 +237,94 @@ def test_moving_the_model_keeps_the_optimizer():
         assert not torch.equal(now, before)
         state = credit.state_dict()["optimizer"]["state"]
     assert all(s["step"] == 2 for s in state.values())
+
+
+NOISY = {"name": "adam", "learning_rate": 0.01, "update_noise": 0.5, "weight_decay": 0.1}
+
+
+def small():
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Linear(2, 3), nn.Linear(3, 2))
+
+
+def learn(model, credit, steps=2):
+    for _ in range(steps):
+        credit.backward(lambda: model(torch.ones(4, 2)).square().sum(1))
+        credit.step()
+    return credit.backward_weights["1"].clone()
+
+
+def test_ranks_draw_equal_noise_of_updates_and_other_input_noise(monkeypatch):
+    """As on two ranks, each given a noise generator of its own."""
+    monkeypatch.setattr(distributed, "broadcast", lambda *args, **kwargs: None)
+    monkeypatch.setattr(distributed, "all_reduce", lambda *args, **kwargs: None)
+    monkeypatch.setattr(distributed, "get_world_size", lambda group: 1)
+    spec = specs.LearnedFeedback(optimizer={**NOISY, "learning_rate": 0.5})
+    steps, input_noise = [], []
+    for seed in (1, 2):
+        group = object()
+        credit = LearnedFeedback(
+            small(),
+            None,
+            generator(8),
+            generator(seed),
+            spec,
+            None,
+            group,  # type: ignore[arg-type]
+        )
+        credit.step()  # of no gradient: noise and decay alone
+        steps.append(credit.backward_weights["1"].clone())
+        input_noise.append(credit.state_dict()["noise"])
+    assert torch.equal(*steps)
+    assert not torch.equal(*input_noise)
+
+
+def test_copies_and_loaded_states_go_on_with_the_noise_of_updates():
+    model = small()
+    credit = attach(model, NOISY)
+    learn(model, credit)
+    twin_model, twin = copy.deepcopy((model, credit))
+    loaded_model = small()
+    loaded = LearnedFeedback(loaded_model, None, generator(1), None, credit.spec, None)
+    loaded_model.load_state_dict(model.state_dict())
+    loaded.load_state_dict(pickle.loads(pickle.dumps(credit.state_dict())))
+    before = credit.backward_weights["1"].clone()
+    expected = learn(model, credit)
+    assert not torch.equal(expected, before)
+    assert torch.equal(learn(twin_model, twin), expected)
+    assert torch.equal(learn(loaded_model, loaded), expected)
+
+
+def test_states_of_another_optimizer_or_other_shapes_leave_all_as_it_was():
+    credit = attach(small(), NOISY)
+    before = copy.deepcopy(credit.state_dict())
+    other = attach(small(), DESCENT | {"learning_rate": 0.1}).state_dict()
+    with pytest.raises(SpecError, match="optimizer adam, got one of sgdm"):
+        credit.load_state_dict(other)
+    with pytest.raises(SpecError, match="of shapes"):
+        credit.load_state_dict(attach(nn.Linear(2, 2), NOISY).state_dict())
+    assert str(credit.state_dict()) == str(before)
+
+
+def test_a_skipped_step_is_forgotten():
+    model = small()
+    credit = attach(model)
+    credit.backward(lambda: model(torch.full((4, 2), math.nan)).square().sum(1))
+    assert credit.backward_weights["1"].grad.isnan().any()
+    credit.zero_grad()
+    model.zero_grad()
+    assert learn(model, credit).isfinite().all()
+
+
+def test_rates_follow_the_schedule_without_warmup_after_a_delay():
+    schedule = {"warmup_epochs": 4, "drop_epochs": (6,), "drop_factor": 0.1}
+    rates = {}
+    for delay in (0, 2):
+        credit = attach(small(), {**ADAM, "schedule": schedule}, delay_epochs=delay)
+        rates[delay] = []
+        for epoch in (0, 1, 2, 6, 8):
+            credit.set_progress(epoch)
+            credit.step()
+            rates[delay].append(credit._optimizer._optimizer.param_groups[0]["lr"] / 0.01)
+    assert rates[0] == pytest.approx([0, 0.25, 0.5, 0.1, 0.1])
+    assert rates[2] == pytest.approx([1, 1, 1, 1, 0.1])

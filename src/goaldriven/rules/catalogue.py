@@ -17,10 +17,9 @@ from torch.optim import Optimizer
 
 from goaldriven.errors import SpecError
 from goaldriven.layers import LayerInfo
-from goaldriven.rules.attachable import kernels, supported_layers
+from goaldriven.rules.attachable import kernels, refuse_attached, supported_layers
 from goaldriven.rules.base import CreditAssignment
 from goaldriven.rules.direct_feedback import DirectFeedbackAlignment
-from goaldriven.rules.feedback import feedback_of
 from goaldriven.rules.feedback_alignment import FeedbackAlignment
 from goaldriven.rules.layerwise_alignment import AlignmentLoss, LayerwiseAlignment
 from goaldriven.rules.learned_feedback import LearnedFeedback
@@ -58,12 +57,7 @@ class _Attachment:
 
 
 def _backprop(spec: specs.Backprop, to: _Attachment) -> CreditAssignment:
-    attached = [n for n, m in to.model.named_modules() if feedback_of(m) is not None]
-    if attached:
-        raise SpecError(
-            f"model must have no backward weights yet, got a layer {attached[0]!r} that has; "
-            "remove() the earlier credit assignment first"
-        )
+    refuse_attached(to.model)
     return CreditAssignment(to.model)
 
 
@@ -182,7 +176,8 @@ class LearningRule:
         noise_generator : draws the noise of alignment losses, of noisy updates of the backward
             weights and of perturbation rules (default: seeded by ``generator``).
         unsupported : what becomes of modules with weights of another kind (attention, recurrent
-            cells, …): refused, or left on exact backprop with all that is in them.
+            cells, …): refused, or left on exact backprop with all that is in them (under node
+            perturbation, perturbed by themselves).
 
         Raises
         ------

@@ -11,6 +11,11 @@ its output. The *total* gradient at x is replaced: where x also feeds a skip con
 down there is cut off; layers that read the same x have one D, that of the first. Where x needs no
 gradient, as a network's input, there is no D.
 
+There is one output, and one error: of a model with several heads each layer below would learn from
+the head that is called last alone. So a loss on which another layer bears otherwise than through
+the layer called last (a second head, a penalty on hidden activity) is refused by
+`DirectFeedbackAlignment.backward`. Backward passes that a loop makes by itself are not checked.
+
 No layer computes the gradient at its input, so a step costs less than one of backprop. The price is
 memory: n_out times the features of all these inputs.
 
@@ -31,14 +36,19 @@ from torch.utils.weak import WeakTensorKeyDictionary
 
 from goaldriven.errors import SpecError
 from goaldriven.layers import LayerInfo
+from goaldriven.rules.base import Closure
 from goaldriven.rules.feedback import Carrier, LayerFeedback, Switch
-from goaldriven.rules.feedback_alignment import AttachedLayers, copies
-from goaldriven.rules.forward_passes import ForwardPass, Passes, WholeModel
+from goaldriven.rules.feedback_alignment import AttachedLayers
+from goaldriven.rules.forward_passes import Call, ForwardPass, Passes, WholeModel
 from goaldriven.rules.linear_maps import channels_last, rows
+from goaldriven.rules.state import check_state, copies
 from goaldriven.specs import credit as specs
 
 BUFFER = "direct_feedback"
 """Name of the non-persistent buffer that holds D, on the layer whose input it is for."""
+
+
+_NAME = "direct_feedback_alignment"
 
 
 @unserializable_hook
@@ -132,6 +142,7 @@ class DirectLayer(LayerFeedback):
         if x.requires_grad:
             x = self._read(during, x)
         output = self.hang(x, output, self.carrier)
+        _note(output, during, call)
         output.register_hook(lambda gradient: passes.receive(during, call, gradient))
         return output
 
@@ -249,6 +260,35 @@ def _refuse_compiled(x: Tensor, layer: str) -> None:
         node = before[0][0] if len(before) == 1 and "View" in type(node).__name__ else None
 
 
+def _note(output: Tensor, during: ForwardPass, call: Call) -> None:
+    """Leave a call on its node in the graph, which stays there if the output changes in place."""
+    node: Any = output.grad_fn
+    if not hasattr(node, "carrier"):  # the output is a view of the node's
+        node = node.next_functions[0][0]
+    node.direct_call = (during, call)
+
+
+def _refuse_other_outputs(loss: Tensor) -> None:
+    """Refuse a loss that does not depend on layers through the last one alone."""
+    nodes, seen = [loss.grad_fn], {None}
+    while nodes:
+        node: Any = nodes.pop()
+        if node in seen:
+            continue
+        seen.add(node)
+        noted: tuple[ForwardPass, Call] | None = getattr(node, "direct_call", None)
+        if noted is None:
+            nodes += [before for before, _ in node.next_functions]
+            continue
+        (during, call), last = noted, noted[0].last
+        if last is not None and call is not last and not during.reentrant:
+            raise SpecError(
+                "loss must depend on the model through the layer alone that is called last in its "
+                f"forward pass, {last.layer!r}, whose error direct feedback alignment feeds "
+                f"back, got one that depends on layer {call.layer!r} otherwise"
+            )
+
+
 class DirectFeedbackAlignment(AttachedLayers):
     """The output's error, fed back to every layer's input by fixed random weights of its own.
 
@@ -268,7 +308,8 @@ class DirectFeedbackAlignment(AttachedLayers):
     ------
     SpecError : the model has weights of a kind that cannot be attached to, or is attached already.
         In a forward pass: an input has another size than at first. In a backward pass: the loss
-        does not depend on the last layer's output, or rows of output and input do not correspond.
+        does not depend on the last layer's output, or in `backward` not on it alone; or rows of
+        output and input do not correspond.
     """
 
     def __init__(
@@ -288,6 +329,15 @@ class DirectFeedbackAlignment(AttachedLayers):
         }
         WholeModel(model, passes)
 
+    def backward(self, closure: Closure) -> Tensor:
+        def checked() -> Tensor:
+            loss = closure()
+            if isinstance(loss, Tensor):
+                _refuse_other_outputs(loss)
+            return loss
+
+        return super().backward(checked)
+
     @property
     def feedback_weights(self) -> dict[str, Tensor]:
         """Layer → D (n_out, *features) of its input, of those drawn so far."""
@@ -304,12 +354,14 @@ class DirectFeedbackAlignment(AttachedLayers):
 
     def state_dict(self) -> dict[str, Any]:
         return {
+            "credit": _NAME,
             "seeds": {name: layer.seed for name, layer in self._layers.items()},
             "feedback_weights": copies(self.feedback_weights),
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        seeds, weights = state.get("seeds", {}), state.get("feedback_weights", {})
+        check_state(state, _NAME, {"seeds", "feedback_weights"})
+        seeds, weights = state["seeds"], state["feedback_weights"]
         if seeds.keys() != self._layers.keys() or not weights.keys() <= seeds.keys():
             raise SpecError(
                 f"state must be of direct feedback to the layers {sorted(self._layers)}, got "

@@ -34,6 +34,8 @@ from goaldriven.rules.linear_maps import Convolution, Dense, LinearMap
 BUFFER = "backward_weight"
 """Name of the non-persistent buffer that holds B on its layer, where B is the layer's own."""
 
+_MARK = "_goaldriven_rule"
+
 _convolution_backward = torch.ops.aten.convolution_backward.default
 
 Observer = Callable[["LayerFeedback", nn.Module, Tensor, Tensor], None]
@@ -213,12 +215,23 @@ def backward_weight_of(module: nn.Module) -> Tensor:
     raise SpecError(f"layer must have backward weights, got {module} without")
 
 
+def mark(model: nn.Module, name: str) -> None:
+    """Have a model known as attached to, by a rule that takes the place of no forward pass."""
+    model.__dict__[_MARK] = name
+
+
+def is_attached(module: nn.Module) -> bool:
+    """Whether a credit assignment has put something on the module itself."""
+    return isinstance(module.__dict__.get("forward"), Attached) or _MARK in module.__dict__
+
+
 def detach(model: nn.Module) -> None:
     """Take what a credit assignment has put on ``model``, a deep copy for instance, off again.
 
     The model is then as if no learning rule had been attached, its parameters as trained.
     """
     for module in model.modules():
+        module.__dict__.pop(_MARK, None)
         while isinstance(attached := module.__dict__.get("forward"), Attached):
             attached.release()
 

@@ -9,10 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from goaldriven.errors import SpecError
 from goaldriven.layers import LayerInfo
 from goaldriven.rules.attachable import draw_backward_weight, find_layers
-from goaldriven.rules.base import CreditAssignment, angle_and_ratio
+from goaldriven.rules.base import Closure, CreditAssignment, angle_and_ratio
 from goaldriven.rules.feedback import (
     BUFFER,
     Carrier,
@@ -22,6 +21,7 @@ from goaldriven.rules.feedback import (
     backward_weight_of,
     detach,
 )
+from goaldriven.rules.state import check_state, copies, copy_into, refuse_removed
 
 Making = Callable[[nn.Module], tuple[Carrier, dict[str, Tensor]]]
 
@@ -37,8 +37,16 @@ class AttachedLayers(CreditAssignment):
     def __init__(self, model: nn.Module, layers: Sequence[LayerInfo | str] | None) -> None:
         super().__init__(model)
         self._switch = Switch()
+        self._removed = False
         self._found = find_layers(model, layers)
         self._modules = {layer.name: layer.module for layer in self._found}
+
+    def backward(self, closure: Closure) -> Tensor:
+        refuse_removed(self._removed)
+        return super().backward(closure)
+
+    def step(self) -> None:
+        refuse_removed(self._removed)
 
     @contextmanager
     def true_gradients(self) -> Iterator[None]:
@@ -50,8 +58,9 @@ class AttachedLayers(CreditAssignment):
             self._switch.exact = before
 
     def remove(self) -> None:
-        detach(self.model)
-        self._modules = {}
+        if not self._removed:  # else the model may be another credit assignment's by now
+            detach(self.model)
+        self._modules, self._removed = {}, True
 
 
 class LayerwiseFeedback(AttachedLayers):
@@ -99,6 +108,9 @@ class FeedbackAlignment(LayerwiseFeedback):
     SpecError : the model has weights that cannot have backward weights, or has some already.
     """
 
+    credit_name = "feedback_alignment"
+    """Of the credit assignment, in states."""
+
     def __init__(
         self,
         model: nn.Module,
@@ -111,27 +123,9 @@ class FeedbackAlignment(LayerwiseFeedback):
         super().__init__(model, layers, make)
 
     def state_dict(self) -> dict[str, Any]:
-        return {"backward_weights": copies(self.backward_weights)}
+        weights = copies(self.backward_weights)
+        return {"credit": self.credit_name, "backward_weights": weights}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        copy_into(self.backward_weights, state.get("backward_weights", {}), "backward weights")
-
-
-def copies(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The tensors as a state keeps them."""
-    return {name: tensor.detach().clone() for name, tensor in tensors.items()}
-
-
-def copy_into(own: Mapping[str, Tensor], given: Mapping[str, Tensor], what: str) -> None:
-    """Copy a state's tensors to those of the same names.
-
-    Raises
-    ------
-    SpecError : other names or shapes.
-    """
-    ours = {name: tuple(tensor.shape) for name, tensor in own.items()}
-    theirs = {name: tuple(tensor.shape) for name, tensor in given.items()}
-    if ours != theirs:
-        raise SpecError(f"state must hold {what} of shapes {ours}, got {theirs}")
-    for name, tensor in own.items():
-        tensor.copy_(given[name])
+        check_state(state, self.credit_name, {"backward_weights"})
+        copy_into(self.backward_weights, state["backward_weights"], "backward weights")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -11,21 +11,18 @@ from torch import Tensor, distributed, nn
 
 from goaldriven.errors import SpecError
 from goaldriven.layers import LayerInfo
+from goaldriven.rules.backward_optimizer import BackwardWeightOptimizer, update_noise_source
 from goaldriven.rules.base import Closure, check_scalar
 from goaldriven.rules.feedback import LayerFeedback, backward_weight_of
 from goaldriven.rules.feedback_alignment import FeedbackAlignment
 from goaldriven.rules.operations import make_paths
-from goaldriven.rules.optimizers import (
-    build_optimizer,
-    scaled_learning_rate,
-    schedule_factor,
-    set_learning_rate,
-)
+from goaldriven.rules.perturbation_passes import add_gradient, average_over_ranks, noise_source
 from goaldriven.rules.primitives import (
     ACTIVATION_PRIMITIVES,
     KERNEL_PRIMITIVES,
     total_gradient,
 )
+from goaldriven.rules.state import check_state, check_tensors, refuse_removed
 from goaldriven.specs.credit import LayerwiseOperations
 from goaldriven.specs.optimizers import SGDM, Adam
 
@@ -55,12 +52,6 @@ class AlignmentLoss:
     alternating: bool = False
     delay_epochs: int = 0
     shares_rate: bool = False
-
-    @property
-    def timed(self) -> bool:
-        """Whether anything goes by the time that `set_progress` tells."""
-        schedule = self.optimizer.schedule
-        return bool(self.delay_epochs or schedule.warmup_epochs or schedule.drop_epochs)
 
 
 def loss_rates(loss: AlignmentLoss, step: int, passes: float) -> tuple[float, float]:
@@ -117,20 +108,24 @@ class LayerwiseAlignment(FeedbackAlignment):
         group: distributed.ProcessGroup | None = None,
     ) -> None:
         super().__init__(model, layers, generator)
-        self._loss = loss
+        self._loss, self.credit_name = loss, loss.name
         of_activations = {n: w for n, w in loss.weights.items() if n in ACTIVATION_PRIMITIVES}
         self._of_activations = of_activations
         self._of_kernels = {n: w for n, w in loss.weights.items() if n in KERNEL_PRIMITIVES}
         operations = loss.operations
         unrectified = {"forward_relu": False, "backward_relu": False}
         self._operations = {True: operations, False: operations.model_copy(update=unrectified)}
-        self._batch_size = batch_size
         self._group = group
         self._step, self._calls, self._gathered = 0, 0, False
         self._rates = (1.0, 1.0)
-        self._update_noise = _successor(generator, 0)  # one on all ranks: B stays the same on all
-        self._noise = noise_generator or _successor(generator, _rank(group))
-        self._build_optimizer()
+        self._optimizer = BackwardWeightOptimizer(
+            loss.optimizer,
+            self._learning_weights,
+            batch_size,
+            delayed=loss.delay_epochs > 0,
+            noise=update_noise_source(generator),
+        )
+        self._noise = noise_source(noise_generator, generator, group)
 
     @property
     def passes_per_epoch(self) -> int:
@@ -145,7 +140,8 @@ class LayerwiseAlignment(FeedbackAlignment):
         return self._rates[0]
 
     def backward(self, closure: Closure) -> Tensor:
-        passes = self.epoch * self.passes_per_epoch if self._loss.timed else 0.0
+        refuse_removed(self._removed)
+        passes = self.epoch * self.passes_per_epoch if self._timed else 0.0
         self._rates = loss_rates(self._loss, self._step, passes)
         task, align = self._rates
         observed: set[str] = set()
@@ -172,6 +168,7 @@ class LayerwiseAlignment(FeedbackAlignment):
 
         `step` does it; do it before, once, to look at these gradients or to change them.
         """
+        refuse_removed(self._removed)
         if self._gathered or not self._calls:
             return
         self._gathered = True
@@ -184,8 +181,8 @@ class LayerwiseAlignment(FeedbackAlignment):
                 kernel.grad.div_(calls)
             if align:
                 self._add_kernel_primitives(name, module, kernel)
-        if self._group is not None:
-            self._average_over_ranks(self._group)
+        gradients = (b.grad for b in self.backward_weights.values())
+        average_over_ranks((g for g in gradients if g is not None), self._group)
 
     def step(self) -> None:
         """Update the backward weights.
@@ -198,27 +195,23 @@ class LayerwiseAlignment(FeedbackAlignment):
         SpecError : there was no `backward` since the last step; the angle primitive finds no
             gradient of the forward weights, or no optimizer whose learning rate to share.
         """
+        refuse_removed(self._removed)
         if not self._calls:
             raise SpecError(
                 "step() must follow backward(closure) of the credit assignment, got no such call "
                 "since the last step (loss.backward() alone does not teach the backward weights)"
             )
-        self._follow_model()
         if "angle" in self._of_kernels and not self._finite():
             self.zero_grad()
             return
         self.gather()
-        spec = self._loss.optimizer
-        set_learning_rate(self._optimizer, self._learning_rate())
-        for group in self._optimizer.param_groups:
-            group["weight_decay"] = spec.weight_decay * self._rates[1]
-        self._optimizer.step()
+        self._optimizer.step(self._learning_rate(), weight_decay_rate=self._rates[1])
         self.zero_grad()
         self._step += 1
 
     def zero_grad(self) -> None:
         self._calls, self._gathered = 0, False
-        self._optimizer.zero_grad(set_to_none=True)
+        self._optimizer.zero_grad()
 
     def _finite(self) -> bool:
         gradients = [module.weight.grad for module in self._modules.values()]
@@ -230,20 +223,16 @@ class LayerwiseAlignment(FeedbackAlignment):
             "optimizer": self._optimizer.state_dict(),
             "step": self._step,
             "noise": self._noise.get_state(),
-            "update_noise": self._update_noise.get_state(),
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        missing = {"optimizer", "step", "noise", "update_noise"} - set(state)
-        if missing:
-            raise SpecError(
-                f"state must be of {self._loss.name}, got one without {sorted(missing)}"
-            )
+        check_state(state, self.credit_name, {"backward_weights", "optimizer", "step", "noise"})
+        check_tensors(self.backward_weights, state["backward_weights"], "backward weights")
+        self._optimizer.check_state(state["optimizer"])
         super().load_state_dict(state)
         self._optimizer.load_state_dict(state["optimizer"])
         self._step = state["step"]
         self._noise.set_state(state["noise"])
-        self._update_noise.set_state(state["update_noise"])
 
     def _observer(self, observed: set[str]) -> Any:
         @torch.no_grad()
@@ -258,7 +247,7 @@ class LayerwiseAlignment(FeedbackAlignment):
             else:
                 gradient = self._gradient(feedback, module, kernel, x, y)
             if gradient is not None:
-                _add_gradient(kernel, gradient)
+                add_gradient(kernel, gradient)
 
         return observe
 
@@ -312,15 +301,13 @@ class LayerwiseAlignment(FeedbackAlignment):
             gradient = KERNEL_PRIMITIVES[primitive].gradient(kernel, forward.detach(), known)
             kernel.grad.add_(gradient, alpha=weight)  # type: ignore[union-attr]
 
-    def _average_over_ranks(self, group: distributed.ProcessGroup) -> None:
-        """One message for all layers."""
-        gradients = [b.grad for b in self.backward_weights.values() if b.grad is not None]
-        flat = torch.cat([gradient.flatten() for gradient in gradients])
-        distributed.all_reduce(flat, group=group)
-        flat.div_(distributed.get_world_size(group))
-        parts = flat.split([gradient.numel() for gradient in gradients])
-        for gradient, part in zip(gradients, parts, strict=True):
-            gradient.copy_(part.view(gradient.shape))
+    def _learning_weights(self) -> Iterable[Tensor]:
+        return self.backward_weights.values()
+
+    @property
+    def _timed(self) -> bool:
+        """Whether anything goes by the time that `set_progress` tells."""
+        return self._loss.delay_epochs > 0 or self._optimizer.timed
 
     def _learning_rate(self) -> float:
         if self._loss.shares_rate:
@@ -332,30 +319,7 @@ class LayerwiseAlignment(FeedbackAlignment):
                     "pass yours to credit.follow)"
                 )
             return float(optimizer.param_groups[0]["lr"])
-        spec = self._loss.optimizer
-        rate = scaled_learning_rate(spec, self._batch_size)
-        if not self._loss.timed:
-            return rate
-        schedule = spec.schedule
-        if self._loss.delay_epochs:
-            schedule = schedule.model_copy(update={"warmup_epochs": 0})
-        return rate * schedule_factor(schedule, self.task_epoch)
-
-    def _build_optimizer(self) -> None:
-        self._weights_stepped = list(self.backward_weights.values())
-        groups = [{"params": self._weights_stepped}]
-        self._optimizer = build_optimizer(
-            self._loss.optimizer, groups, self._batch_size, self._update_noise
-        )
-
-    def _follow_model(self) -> None:
-        """Moving a model (`.to`) makes new buffers: the optimizer must step those."""
-        now = self.backward_weights.values()
-        if all(a is b for a, b in zip(now, self._weights_stepped, strict=True)):
-            return
-        state = self._optimizer.state_dict()
-        self._build_optimizer()
-        self._optimizer.load_state_dict(state)
+        return self._optimizer.learning_rate(self.task_epoch if self._timed else 0.0)
 
 
 def _fill_missing_gradients(model: nn.Module) -> None:
@@ -363,24 +327,3 @@ def _fill_missing_gradients(model: nn.Module) -> None:
     for parameter in model.parameters():
         if parameter.requires_grad and parameter.grad is None:
             parameter.grad = torch.zeros_like(parameter)
-
-
-def _add_gradient(kernel: Tensor, gradient: Tensor) -> None:
-    """Add to ``kernel.grad``, laid out in memory as the kernel: fused optimizers rely on it."""
-    if kernel.grad is not None:
-        kernel.grad.add_(gradient)
-    elif gradient.stride() == kernel.stride():
-        kernel.grad = gradient
-    else:
-        kernel.grad = torch.empty_like(kernel).copy_(gradient)
-
-
-def _rank(group: distributed.ProcessGroup | None) -> int:
-    return 0 if group is None else distributed.get_rank(group)
-
-
-def _successor(generator: torch.Generator, rank: int) -> torch.Generator:
-    """A generator seeded by another, its own on every rank."""
-    device = generator.device
-    seed = torch.randint(2**62, (), generator=generator, device=device)
-    return torch.Generator(device).manual_seed(int(seed) + rank)

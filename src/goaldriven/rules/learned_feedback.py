@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor, distributed, nn
 
-from goaldriven.errors import SpecError
 from goaldriven.layers import LayerInfo
+from goaldriven.rules.backward_optimizer import BackwardWeightOptimizer, update_noise_source
 from goaldriven.rules.base import Closure
 from goaldriven.rules.feedback import backward_weight_of
 from goaldriven.rules.feedback_alignment import FeedbackAlignment
@@ -18,12 +18,6 @@ from goaldriven.rules.node_perturbation import (
     coupled_stimuli,
     refuse_coupled_losses,
 )
-from goaldriven.rules.optimizers import (
-    build_optimizer,
-    scaled_learning_rate,
-    schedule_factor,
-    set_learning_rate,
-)
 from goaldriven.rules.perturbation_passes import (
     RepeatedPasses,
     add_gradient,
@@ -31,7 +25,8 @@ from goaldriven.rules.perturbation_passes import (
     loss_change,
     noise_source,
 )
-from goaldriven.rules.perturbation_tape import Call, OnTape, Tape, refuse_attached
+from goaldriven.rules.perturbation_tape import Call, OnTape, Tape
+from goaldriven.rules.state import check_state, check_tensors, refuse_removed
 from goaldriven.specs import credit as specs
 
 
@@ -83,9 +78,9 @@ class LearnedFeedback(FeedbackAlignment):
 
     Parameters
     ----------
-    generator : draws the initial backward weights.
-    noise_generator : draws ξ, and the noise of noisy updates of B (default: seeded by
-        ``generator``).
+    generator : draws the initial backward weights, and seeds what draws the noise of noisy updates
+        of B. Equal on all ranks, it keeps B equal.
+    noise_generator : draws ξ, on each rank another (default: seeded by ``generator``).
     batch_size : stimuli per step, for a learning rate of B that is scaled by it.
     group : the ranks over which B's gradients are averaged; None for this process alone.
 
@@ -93,6 +88,8 @@ class LearnedFeedback(FeedbackAlignment):
     ------
     SpecError : as `FeedbackAlignment`; another perturbation rule is attached.
     """
+
+    credit_name = "node_perturbation_feedback"
 
     def __init__(
         self,
@@ -104,16 +101,21 @@ class LearnedFeedback(FeedbackAlignment):
         batch_size: int | None,
         group: distributed.ProcessGroup | None = None,
     ) -> None:
-        refuse_attached(model)
         super().__init__(model, layers, generator)
         self.spec = spec
-        self._batch_size, self._group = batch_size, group
+        self._group = group
         self._noise = noise_source(noise_generator, generator, group)
-        self._epoch, self._calls = 0.0, 0
+        self._calls = 0
         self._tape = Tape(spec.sigma)
         for layer in self._found:
             NoisyInput(layer, self._tape, self._noise)
-        self._build_optimizer()
+        self._optimizer = BackwardWeightOptimizer(
+            spec.optimizer,
+            self._learning_weights,
+            batch_size,
+            bool(spec.delay_epochs),
+            update_noise_source(generator),
+        )
         if group is not None:
             for backward_weight in self.backward_weights.values():
                 distributed.broadcast(backward_weight, group_src=0, group=group)
@@ -122,17 +124,17 @@ class LearnedFeedback(FeedbackAlignment):
     def per_stimulus(self) -> bool:
         return coupled_stimuli(self.model) is None
 
-    def set_progress(self, epoch: float) -> None:
-        self._epoch = epoch
-
-    def task_epoch(self, epoch: float) -> float:
-        return max(epoch - self.spec.delay_epochs, 0.0)
+    @property
+    def task_epoch(self) -> float:
+        return max(self.epoch - self.spec.delay_epochs, 0.0)
 
     @property
     def task_rate(self) -> float:
-        return 0.0 if self._epoch < self.spec.delay_epochs else 1.0
+        delay = self.spec.delay_epochs
+        return 0.0 if delay and self.epoch < delay else 1.0
 
     def backward(self, closure: Closure) -> Tensor:
+        refuse_removed(self._removed)
         self._switch.task_rate = self.task_rate
         passes = RepeatedPasses(self.model, closure)
         try:
@@ -151,14 +153,18 @@ class LearnedFeedback(FeedbackAlignment):
 
     def step(self) -> None:
         """Update the backward weights."""
-        self._follow_model()
+        refuse_removed(self._removed)
         weights, calls = self.backward_weights.values(), max(self._calls, 1)
         for weight in weights:
             weight.grad = torch.zeros_like(weight) if weight.grad is None else weight.grad / calls
         average_over_ranks([w.grad for w in weights if w.grad is not None], self._group)
-        set_learning_rate(self._optimizer, self._learning_rate())
-        self._optimizer.step()
-        self._optimizer.zero_grad(set_to_none=True)
+        epoch = self.task_epoch if self._optimizer.timed else 0.0
+        self._optimizer.step(self._optimizer.learning_rate(epoch))
+        self._calls = 0
+
+    def zero_grad(self) -> None:
+        """Forget the gradients of the backward weights, as of a step that is skipped."""
+        self._optimizer.zero_grad()
         self._calls = 0
 
     def state_dict(self) -> dict[str, Any]:
@@ -169,12 +175,15 @@ class LearnedFeedback(FeedbackAlignment):
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        missing = {"optimizer", "noise"} - set(state)
-        if missing:
-            raise SpecError(f"state must be of {self.spec.name}, got one without {sorted(missing)}")
+        check_state(state, self.credit_name, {"backward_weights", "optimizer", "noise"})
+        check_tensors(self.backward_weights, state["backward_weights"], "backward weights")
+        self._optimizer.check_state(state["optimizer"])
         super().load_state_dict(state)
         self._optimizer.load_state_dict(state["optimizer"])
         self._noise.set_state(state["noise"])
+
+    def _learning_weights(self) -> list[Tensor]:
+        return list(self.backward_weights.values())
 
     def _send_errors_back(self, loss: Tensor) -> None:
         """A walk back through B, which leaves the task's gradients unless B learns alone."""
@@ -209,28 +218,3 @@ class LearnedFeedback(FeedbackAlignment):
         excess = call.linear_map.reconstruct(error, kernel, target) - target
         gradient = call.linear_map.weight_gradient(excess, error, kernel)
         add_gradient(kernel, gradient * target.shape[0])
-
-    def _learning_rate(self) -> float:
-        spec = self.spec.optimizer
-        schedule = spec.schedule
-        if self.spec.delay_epochs:  # no warm-up, and drops by the task's clock
-            schedule = schedule.model_copy(update={"warmup_epochs": 0})
-        factor = schedule_factor(schedule, self.task_epoch(self._epoch))
-        return scaled_learning_rate(spec, self._batch_size) * factor
-
-    def _build_optimizer(self) -> None:
-        self._stepped = list(self.backward_weights.values())
-        groups: list[dict[str, Any]] = [{"params": self._stepped}]
-        self._optimizer = build_optimizer(
-            self.spec.optimizer, groups, self._batch_size, self._noise
-        )
-        for group in self._optimizer.param_groups:
-            group["weight_decay"] = self.spec.optimizer.weight_decay
-
-    def _follow_model(self) -> None:
-        """Moving a model (`.to`) makes new buffers: the optimizer must step those."""
-        if all(a is b for a, b in zip(self.backward_weights.values(), self._stepped, strict=True)):
-            return
-        state = self._optimizer.state_dict()
-        self._build_optimizer()
-        self._optimizer.load_state_dict(state)

@@ -12,7 +12,6 @@ from goaldriven.errors import SpecError
 from goaldriven.layers import LayerInfo
 from goaldriven.rules.attachable import find_layers
 from goaldriven.rules.base import Closure
-from goaldriven.rules.feedback import detach
 from goaldriven.rules.perturbation import (
     ParameterNoise,
     Perturbation,
@@ -20,6 +19,7 @@ from goaldriven.rules.perturbation import (
 )
 from goaldriven.rules.perturbation_passes import RepeatedPasses, correlation, loss_change
 from goaldriven.rules.perturbation_tape import Call, OnTape, Tape
+from goaldriven.rules.state import refuse_removed
 from goaldriven.specs import credit as specs
 
 
@@ -79,7 +79,7 @@ class NodePerturbation(Perturbation):
         group: distributed.ProcessGroup | None = None,
     ) -> None:
         super().__init__(model, spec, noise_generator, group)
-        found = find_layers(model, layers)
+        found = find_layers(model, layers, parametrized=True)
         self._tape = Tape(spec.sigma)
         self._modules = [layer.module for layer in found]
         for layer in found:
@@ -91,6 +91,7 @@ class NodePerturbation(Perturbation):
 
     @torch.no_grad()
     def backward(self, closure: Closure) -> Tensor:
+        refuse_removed(self._removed)
         tape, passes = self._tape, RepeatedPasses(self.model, closure)
         others = ParameterNoise(self._other_parameters(), self.spec.sigma, self._noise)
 
@@ -114,9 +115,6 @@ class NodePerturbation(Perturbation):
         finally:
             tape.clear()
         return clean.mean()
-
-    def remove(self) -> None:
-        detach(self.model)
 
     def _other_parameters(self) -> list[nn.Parameter]:
         direct = {

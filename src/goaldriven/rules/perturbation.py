@@ -10,14 +10,17 @@ import torch
 from torch import Tensor, distributed, nn
 
 from goaldriven.errors import SpecError
+from goaldriven.rules.attachable import refuse_attached
 from goaldriven.rules.base import Closure, CreditAssignment
+from goaldriven.rules.feedback import detach, mark
 from goaldriven.rules.perturbation_passes import (
     RepeatedPasses,
     add_gradient,
     average_over_ranks,
     loss_change,
 )
-from goaldriven.rules.perturbation_tape import refuse_attached, standard_normal_like
+from goaldriven.rules.perturbation_tape import standard_normal_like
+from goaldriven.rules.state import check_state, refuse_removed
 from goaldriven.specs import credit as specs
 
 
@@ -81,16 +84,22 @@ class Perturbation(CreditAssignment):
         self.spec = spec
         self._noise = noise_generator
         self._group = group
+        self._removed = False
+
+    def step(self) -> None:
+        refuse_removed(self._removed)
 
     def state_dict(self) -> dict[str, Any]:
-        return {"noise": self._noise.get_state()}
+        return {"credit": self.spec.name, "noise": self._noise.get_state()}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        if set(state) != {"noise"}:
-            raise SpecError(
-                f"state must be of {self.spec.name}, which is ['noise'], got {sorted(state)}"
-            )
+        check_state(state, self.spec.name, {"noise"})
         self._noise.set_state(state["noise"])
+
+    def remove(self) -> None:
+        if not self._removed:  # else the model may be another credit assignment's by now
+            detach(self.model)
+        self._removed = True
 
 
 class WeightPerturbation(Perturbation):
@@ -119,11 +128,22 @@ class WeightPerturbation(Perturbation):
 
     Raises
     ------
-    SpecError : the model has no parameters that learn.
+    SpecError : the model has no parameters that learn, or another rule attached.
     """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        spec: specs.WeightPerturbation,
+        noise_generator: torch.Generator,
+        group: distributed.ProcessGroup | None = None,
+    ) -> None:
+        super().__init__(model, spec, noise_generator, group)
+        mark(model, spec.name)
 
     @torch.no_grad()
     def backward(self, closure: Closure) -> Tensor:
+        refuse_removed(self._removed)
         passes = RepeatedPasses(self.model, closure)
         clean = passes.clean().mean()
         noise = ParameterNoise(list(self.model.parameters()), self.spec.sigma, self._noise)

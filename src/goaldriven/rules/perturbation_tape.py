@@ -174,16 +174,6 @@ class OnTape(Attached):
         return torch.add(tensor, call.noise, alpha=self.tape.sign * self.tape.sigma)
 
 
-def refuse_attached(model: nn.Module) -> None:
-    """Refuse a model that has layers to which a rule is attached."""
-    for name, module in model.named_modules():
-        if isinstance(module.__dict__.get("forward"), Attached):
-            raise SpecError(
-                f"model must have no learning rule attached yet, got a layer {name!r} that has; "
-                "remove() the earlier credit assignment first"
-            )
-
-
 def standard_normal_like(tensor: Tensor, generator: torch.Generator) -> Tensor:
     """Normal draws of deviation 1, of the shape, layout, precision and place of ``tensor``."""
     like = torch.empty_like(tensor, device=generator.device, requires_grad=False)

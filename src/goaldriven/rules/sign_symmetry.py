@@ -9,10 +9,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from goaldriven.errors import SpecError
 from goaldriven.layers import LayerInfo
 from goaldriven.rules.feedback import Carrier
-from goaldriven.rules.feedback_alignment import LayerwiseFeedback, copies, copy_into
+from goaldriven.rules.feedback_alignment import LayerwiseFeedback
+from goaldriven.rules.state import check_state, check_tensors, copies, copy_into
 from goaldriven.specs import credit as specs
 
 MAGNITUDE = "backward_magnitude"
@@ -134,21 +134,26 @@ class UniformSignSymmetry(LayerwiseFeedback):
 
         super().__init__(model, layers, make)
 
+    def state_dict(self) -> dict[str, Any]:
+        return {"credit": "uniform_sign_symmetry"}
+
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        if state:
-            raise SpecError(f"state must be empty for uniform sign symmetry, got {sorted(state)}")
+        check_state(state, "uniform_sign_symmetry", ())
 
 
 class _RandomSignSymmetry(LayerwiseFeedback):
+    credit_name: str
+
     @property
     def _magnitudes(self) -> dict[str, Tensor]:
         return {name: module.get_buffer(MAGNITUDE) for name, module in self._modules.items()}
 
     def state_dict(self) -> dict[str, Any]:
-        return {"magnitudes": copies(self._magnitudes)}
+        return {"credit": self.credit_name, "magnitudes": copies(self._magnitudes)}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        copy_into(self._magnitudes, state.get("magnitudes", {}), "magnitudes")
+        check_state(state, self.credit_name, {"magnitudes"})
+        copy_into(self._magnitudes, state["magnitudes"], "magnitudes")
 
 
 class FixedRandomSignSymmetry(_RandomSignSymmetry):
@@ -169,6 +174,8 @@ class FixedRandomSignSymmetry(_RandomSignSymmetry):
         generator: torch.Generator,
         spec: specs.FixedRandomSignSymmetry,
     ) -> None:
+        self.credit_name = spec.name
+
         def make(module: nn.Module) -> tuple[Carrier, dict[str, Tensor]]:
             weight: Tensor = module.weight.detach()  # type: ignore[operator]
             drawn = torch.empty(weight.shape, dtype=weight.dtype, device=generator.device)
@@ -198,6 +205,7 @@ class BatchwiseRandomSignSymmetry(_RandomSignSymmetry):
         generator: torch.Generator,
         spec: specs.BatchwiseRandomSignSymmetry,
     ) -> None:
+        self.credit_name = spec.name
         self._streams: list[Tensor] = []
 
         def make(module: nn.Module) -> tuple[Carrier, dict[str, Tensor]]:
@@ -218,9 +226,7 @@ class BatchwiseRandomSignSymmetry(_RandomSignSymmetry):
         return {**super().state_dict(), "streams": copies(self._named_streams)}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        given = state.get("streams", {})
-        ours = self._named_streams
-        if ours.keys() != given.keys():
-            raise SpecError(f"state must hold streams of {sorted(ours)}, got {sorted(given)}")
+        check_state(state, self.credit_name, {"magnitudes", "streams"})
+        check_tensors(self._named_streams, state["streams"], "streams")
         super().load_state_dict(state)
-        copy_into(ours, given, "streams")
+        copy_into(self._named_streams, state["streams"], "streams")

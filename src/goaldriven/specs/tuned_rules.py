@@ -22,11 +22,11 @@ from goaldriven.specs.credit import (
 from goaldriven.specs.optimizers import SGDM, Adam, Schedule
 from goaldriven.specs.rule import RuleSpec
 
-# Akrout et al.'s choice of layer-wise operations, as in thesis section 5.9.1.
-_MIRROR_OPERATIONS = LayerwiseOperations(
+_CENTRED = LayerwiseOperations(
     forward_bias=True,
-    forward_relu=True,
     forward_batch_centring=True,
+    forward_feature_centring=True,
+    backward_feature_centring=True,
     input_batch_centring=True,
 )
 
@@ -67,13 +67,7 @@ TUNED: tuple[tuple[str, RuleSpec], ...] = (
                 amp=1.0,
                 decay=2.8,
                 null=1.0,
-                operations=LayerwiseOperations(
-                    forward_bias=True,
-                    forward_batch_centring=True,
-                    forward_feature_centring=True,
-                    backward_feature_centring=True,
-                    input_batch_centring=True,
-                ),
+                operations=_CENTRED,
                 input_noise=1.0,
                 alternating=True,
                 optimizer=Adam(learning_rate=0.015),
@@ -85,8 +79,8 @@ TUNED: tuple[tuple[str, RuleSpec], ...] = (
         "direct feedback alignment: the output's error straight to every layer; Adam",
         RuleSpec(
             name="dfa",
-            credit=DirectFeedbackAlignment(),
-            optimizer=Adam(learning_rate=0.003),
+            credit=DirectFeedbackAlignment(gain=0.031),
+            optimizer=Adam(learning_rate=0.0015, weight_decay=2.9e-6),
         ),
     ),
     (
@@ -94,7 +88,7 @@ TUNED: tuple[tuple[str, RuleSpec], ...] = (
         RuleSpec(
             name="usf",
             credit=UniformSignSymmetry(),
-            optimizer=Adam(learning_rate=0.003),
+            optimizer=Adam(learning_rate=0.0055, weight_decay=5.4e-5),
         ),
     ),
     (
@@ -102,7 +96,7 @@ TUNED: tuple[tuple[str, RuleSpec], ...] = (
         RuleSpec(
             name="brsf",
             credit=BatchwiseRandomSignSymmetry(),
-            optimizer=Adam(learning_rate=0.003),
+            optimizer=Adam(learning_rate=0.0023, weight_decay=2.8e-5),
         ),
     ),
     (
@@ -110,7 +104,7 @@ TUNED: tuple[tuple[str, RuleSpec], ...] = (
         RuleSpec(
             name="frsf",
             credit=FixedRandomSignSymmetry(),
-            optimizer=Adam(learning_rate=0.003),
+            optimizer=Adam(learning_rate=0.0055, weight_decay=5.4e-5),
         ),
     ),
     (
@@ -119,13 +113,13 @@ TUNED: tuple[tuple[str, RuleSpec], ...] = (
             name="wm",
             credit=WeightMirror(
                 amp=1.0,
-                decay=1.0,
-                operations=_MIRROR_OPERATIONS,
+                decay=12.0,
+                operations=_CENTRED,
                 input_noise=1.0,
                 alternating=True,
-                optimizer=Adam(learning_rate=0.003),
+                optimizer=Adam(learning_rate=0.034),
             ),
-            optimizer=SGDM(learning_rate=0.03, weight_decay=1.6e-4, reference_batch_size=None),
+            optimizer=SGDM(learning_rate=0.035, weight_decay=3.5e-5, reference_batch_size=None),
         ),
     ),
     (
@@ -136,10 +130,10 @@ TUNED: tuple[tuple[str, RuleSpec], ...] = (
                 decay=1.0,
                 self=1.0,
                 optimizer=SGDM(
-                    learning_rate=0.5, momentum=0.0, nesterov=False, reference_batch_size=None
+                    learning_rate=0.94, momentum=0.0, nesterov=False, reference_batch_size=None
                 ),
             ),
-            optimizer=SGDM(learning_rate=0.065, weight_decay=7.3e-4, schedule=_WARM_UP),
+            optimizer=SGDM(learning_rate=0.058, weight_decay=0.00014, schedule=_WARM_UP),
         ),
     ),
     (
@@ -147,9 +141,13 @@ TUNED: tuple[tuple[str, RuleSpec], ...] = (
         RuleSpec(
             name="aa",
             credit=ActivationAlignment(
-                amp=1.0, sparse=1.0, optimizer=Adam(learning_rate=0.01, beta1=0.0)
+                amp=1.0,
+                sparse=1.0,
+                input_noise=1.0,
+                delay_epochs=2,
+                optimizer=Adam(learning_rate=0.003),
             ),
-            optimizer=SGDM(learning_rate=0.065, weight_decay=7.3e-4, schedule=_WARM_UP),
+            optimizer=SGDM(learning_rate=0.058, weight_decay=1.4e-4, schedule=_WARM_UP),
         ),
     ),
     (
@@ -157,31 +155,31 @@ TUNED: tuple[tuple[str, RuleSpec], ...] = (
         RuleSpec(
             name="kp",
             credit=KolenPollack(),
-            optimizer=SGDM(learning_rate=0.065, weight_decay=5e-3),
+            optimizer=SGDM(learning_rate=0.067, weight_decay=0.00017),
         ),
     ),
     (
         "weight perturbation: noise on all weights, correlated with the loss; Adam",
         RuleSpec(
             name="wp",
-            credit=WeightPerturbation(),
-            optimizer=Adam(learning_rate=0.001),
+            credit=WeightPerturbation(sigma=0.0093),
+            optimizer=Adam(learning_rate=0.029),
         ),
     ),
     (
         "node perturbation: noise on every layer's output, correlated with the loss; Adam",
         RuleSpec(
             name="np",
-            credit=NodePerturbation(),
-            optimizer=Adam(learning_rate=0.001),
+            credit=NodePerturbation(sigma=0.0011),
+            optimizer=Adam(learning_rate=0.00011),
         ),
     ),
     (
         "node perturbation that teaches backward weights, which carry the error; Adam",
         RuleSpec(
             name="npf",
-            credit=LearnedFeedback(optimizer=Adam(learning_rate=0.001)),
-            optimizer=Adam(learning_rate=0.001),
+            credit=LearnedFeedback(sigma=0.27, optimizer=Adam(learning_rate=0.00015)),
+            optimizer=Adam(learning_rate=0.0025),
         ),
     ),
 )
