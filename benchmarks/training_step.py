@@ -42,9 +42,13 @@ _ALIGN = {"name": "information_alignment", "amp": 1e-3, "decay": 1e-3, "null": 1
 _ALIGN |= {"optimizer": {"name": "adam", "learning_rate": 1e-5}}
 
 
+_PLAIN = LayerwiseOperations().model_dump()
+
+
 def _ia(*operations: str, **settings: object) -> rules.LearningRule:
     flags = LayerwiseOperations(**dict.fromkeys(operations, True))
-    credit = {**_ALIGN, "operations": flags.model_dump(), **settings}
+    plain = {"input_noise": None, "alternating": False}
+    credit = {**_ALIGN, "operations": flags.model_dump(), **plain, **settings}
     return rules.make("ia", credit=credit)
 
 
@@ -57,8 +61,8 @@ def variants() -> dict[str, rules.LearningRule]:
     named = {name: rules.make(name) for name in ("fa", "usf", "brsf", "frsf", "dfa", "kp")}
     return named | {
         "sa": _aligned("sa"),
-        "wm": _aligned("wm", input_noise=None, alternating=False),
-        "aa": _aligned("aa"),
+        "wm": _aligned("wm", input_noise=None, alternating=False, operations=_PLAIN),
+        "aa": _aligned("aa", input_noise=None, delay_epochs=0),
         "ia": _ia(),
         "ia, linear operations": _ia(*_LINEAR),
         "ia, + forward normalisation": _ia(*_LINEAR, "forward_feature_normalisation"),

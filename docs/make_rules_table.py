@@ -11,7 +11,6 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 
 from goaldriven.trajectories import load_networks
@@ -24,8 +23,8 @@ def rows(folder: Path) -> pd.DataFrame:
             "rule": network.attrs["rule"],
             "architecture": network.attrs["architecture"],
             "accuracy": network["metric"].values[-1],
-            "angle": np.nanmean(network["weight_angle"].values[-1, 1:]),
-            "ratio": np.nanmean(network["weight_norm_ratio"].values[-1, 1:]),
+            "angle": float(network["weight_angle"][-1, 1:].mean()),
+            "ratio": float(network["weight_norm_ratio"][-1, 1:].mean()),
             "diverged": network.attrs["outcome"] != "trained",
         }
         for network in load_networks(folder)
@@ -36,14 +35,19 @@ def with_error(values: pd.Series, digits: int) -> str:
     finite = values.dropna()
     if finite.empty:
         return "–"
-    return f"{finite.mean():.{digits}f} ± {finite.sem():.{digits}f}"
+    error = f" ± {finite.sem():.{digits}f}" if len(finite) > 1 else ""
+    return f"{finite.mean():.{digits}f}{error}"
 
 
 if __name__ == "__main__":
     networks = rows(Path(sys.argv[1]))
     architectures = list(dict.fromkeys(networks["architecture"]))
     best = networks.groupby("rule")["accuracy"].mean().sort_values(ascending=False).index
-    print("| rule | " + " | ".join(f"{a}: accuracy | angle (°) | ‖B‖/‖W‖" for a in architectures))
+    print(
+        "| rule | "
+        + " | ".join(f"{a}: accuracy | angle (°) | ‖B‖/‖W‖" for a in architectures)
+        + " |"
+    )
     print("|---" * (1 + 3 * len(architectures)) + "|")
     for rule in best:
         cells = []
