@@ -20,8 +20,8 @@ rules: [sgdm, adam, fa]
 batch_sizes: [32]
 model_seeds: [0, 1, 2, 3]
 data_seeds: [0, 1]
-epochs: 40
-record_every: 5
+epochs: 72
+record_every: 9
 """
 
 
@@ -47,7 +47,7 @@ def test_everything_was_trained_and_learned(folder):
     counts = goaldriven("status", folder).splitlines()[-1].split()
     assert counts == ["all", "24", "0", "0", "0", "0", "24"]
     for network in gd.load_networks(folder):
-        floor = 0.5 if network.attrs["rule"] == "fa" else 0.9
+        floor = 0.5 if network.attrs["rule"] == "fa" else 0.8
         assert network["metric"].values[-1] > floor, network.attrs["rule"]
         assert network["loss"].values[-1] < network["loss"].values[0]
 
