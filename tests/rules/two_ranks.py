@@ -1,6 +1,7 @@
 """One of two processes that train one model over gloo: `python two_ranks.py RANK FILE RULE OUT`."""
 
 import json
+import os
 import sys
 from pathlib import Path
 
@@ -49,8 +50,12 @@ def main(rank, store, rule, out):
     given = json.loads(rule)
     trained = train(model, DistributedDataParallel(model), rules.make(**given), x, y)
     torch.save({name: t.detach() for name, t in trained.items()}, Path(out) / f"{rank}.pt")
+    distributed.barrier()  # neither rank may close the connection the other still reads
     distributed.destroy_process_group()
 
 
 if __name__ == "__main__":
     main(int(sys.argv[1]), *sys.argv[2:])
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(0)  # the interpreter's teardown can abort on gloo's threads, after all is written

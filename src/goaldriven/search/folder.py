@@ -9,11 +9,7 @@ DIR/failed/trial-<n>.txt     the traceback of a trial that failed
 
 from __future__ import annotations
 
-import fcntl
 import json
-import os
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -86,29 +82,6 @@ class SearchFolder:
 
     def failure_path(self, number: int) -> Path:
         return self.path / "failed" / f"trial-{number:04d}.txt"
-
-    @contextmanager
-    def locked(self) -> Iterator[None]:
-        """One run at a time in a folder; the lock goes with the process, however that ends.
-
-        Raises
-        ------
-        StudyError : another process has it.
-        """
-        with open(self.path / ".lock", "a+", encoding="utf-8") as lock:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError:
-                lock.seek(0)
-                raise StudyError(
-                    f"{self.path} is being searched by process {lock.read().strip() or 'unknown'}; "
-                    "wait for it or stop it"
-                ) from None
-            lock.seek(0)
-            lock.truncate()
-            lock.write(str(os.getpid()))
-            lock.flush()
-            yield
 
 
 def _check_same(there: SearchFolder, given: SearchFolder) -> None:

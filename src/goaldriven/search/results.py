@@ -86,10 +86,14 @@ def candidates(search: SearchSpec, study: optuna.Study) -> tuple[Setting, ...]:
     """The settings that the confirmation is about: the best, each different setting once."""
     if search.confirm is None:
         return ()
+    return _different(search, study)[: search.confirm.best]
+
+
+def _different(search: SearchSpec, study: optuna.Study) -> tuple[Setting, ...]:
+    """Complete trials, best score first, each different setting once."""
     ranked = SearchResult(search, _settings(search, study, confirmed=False)).ranked
     first_of = {label_of(setting.values): setting for setting in reversed(ranked)}
-    different = [s for s in ranked if first_of[label_of(s.values)] is s]
-    return tuple(different[: search.confirm.best])
+    return tuple(s for s in ranked if first_of[label_of(s.values)] is s)
 
 
 def collect(search: SearchSpec, study: optuna.Study) -> SearchResult:
@@ -98,7 +102,10 @@ def collect(search: SearchSpec, study: optuna.Study) -> SearchResult:
 
 
 def _settings(search: SearchSpec, study: optuna.Study, confirmed: bool) -> tuple[Setting, ...]:
-    chosen = {s.number for s in candidates(search, study)} if confirmed else set()
+    # Not only of the candidates: what was learned of a setting that was among the best once is not
+    # forgotten when the search goes on.
+    asked = confirmed and search.confirm is not None
+    chosen = {s.number for s in _different(search, study)} if asked else set()
     trials = [t for t in study.get_trials(deepcopy=False) if t.state in _STATES]
     return tuple(_setting(search, study, t, t.number in chosen) for t in trials)
 

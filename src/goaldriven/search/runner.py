@@ -27,6 +27,7 @@ from goaldriven.search.trials import Trials
 from goaldriven.specs.search import SearchSpec
 from goaldriven.studies.runner import usable_cores
 from goaldriven.trajectories.atomic import write_bytes
+from goaldriven.trajectories.locking import locked
 
 
 def run_search(
@@ -82,7 +83,7 @@ def run_search(
         else:
             score_in_processes(source, scorer, jobs or usable_cores())
 
-    with folder.locked(), _database_errors():
+    with locked(folder.path, "searched"), _database_errors():
         with interrupts_deferred():
             study = open_study(search, open_storage(storage, folder.path))
             exclusive = storage is None  # nobody else has the folder's own database

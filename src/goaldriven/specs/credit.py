@@ -176,7 +176,8 @@ class KolenPollack(Alignment):
 
     B's gradient is angle + λ·decay: the pseudogradient of W, and λB. ``decay`` and ``optimizer``
     default to the weight decay λ and the optimizer of the forward weights; then, with SGD, W − Bᵀ
-    shrinks by the factor 1 − ηλ a step, whatever the data.
+    shrinks by the factor 1 − ηλ a step, whatever the data. Noisy updates are those of the
+    optimizer that asks for them: B's are noisy where ``optimizer`` is given with ``update_noise``.
     """
 
     name: Literal["kolen_pollack"] = "kolen_pollack"

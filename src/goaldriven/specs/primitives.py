@@ -17,7 +17,6 @@ class PrimitiveInfo(NamedTuple):
     value: str
     local_computation: bool
     local_plasticity: bool
-    needs_activations: bool
 
     @property
     def local(self) -> bool:
@@ -25,14 +24,14 @@ class PrimitiveInfo(NamedTuple):
 
 
 PRIMITIVE_INFOS: dict[str, PrimitiveInfo] = {
-    "decay": PrimitiveInfo("½‖B‖²", True, True, False),
-    "amp": PrimitiveInfo("−xᵀBy", True, True, True),
-    "null": PrimitiveInfo("½‖By‖²", True, True, True),
+    "decay": PrimitiveInfo("½‖B‖²", True, True),
+    "amp": PrimitiveInfo("−xᵀBy", True, True),
+    "null": PrimitiveInfo("½‖By‖²", True, True),
     # B leads from the output to the input: it does not act on x.
-    "sparse": PrimitiveInfo("½‖xᵀB‖²", False, True, True),
+    "sparse": PrimitiveInfo("½‖xᵀB‖²", False, True),
     # The change of B is W itself, which B would have to measure.
-    "self": PrimitiveInfo("−tr(BW)", True, False, False),
-    "angle": PrimitiveInfo("xᵀB∇", True, True, False),
+    "self": PrimitiveInfo("−tr(BW)", True, False),
+    "angle": PrimitiveInfo("xᵀB∇", True, True),
 }
 
 

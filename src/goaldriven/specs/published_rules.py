@@ -8,8 +8,6 @@ recalled, which a comment says.
 
 from __future__ import annotations
 
-from typing import Any
-
 from goaldriven.specs.credit import (
     ActivationAlignment,
     InformationAlignment,
@@ -17,11 +15,10 @@ from goaldriven.specs.credit import (
     SymmetricAlignment,
     WeightMirror,
 )
-from goaldriven.specs.optimizers import SGDM, Adam, OptimizerSpec, Schedule
+from goaldriven.specs.optimizers import SGDM, Adam, Schedule
 from goaldriven.specs.rule import RuleSpec
 
 _DROPS = (30, 60, 80)
-_FORWARD: dict[str, Any] = {"weight_decay": 1e-4}
 _SEARCHED = Schedule(warmup_epochs=6, drop_epochs=_DROPS)
 _NOT_SEARCHED = Schedule(warmup_epochs=5, drop_epochs=_DROPS)
 _MIRROR: dict[str, bool] = {
@@ -30,28 +27,14 @@ _MIRROR: dict[str, bool] = {
     "forward_batch_centring": True,
     "input_batch_centring": True,
 }
-
-
-def _searched(learning_rate_per_2048: float = 1.0) -> SGDM:
-    """The task's optimizer of the searches: learning rate = batch size / 2048."""
-    return SGDM(
-        learning_rate=learning_rate_per_2048,
-        reference_batch_size=2048,
-        schedule=_SEARCHED,
-        **_FORWARD,
-    )
-
-
+# The task's optimizer of the searches: learning rate = batch size / 2048.
+_FORWARD = SGDM(learning_rate=1.0, reference_batch_size=2048, weight_decay=1e-4, schedule=_SEARCHED)
 _BACKPROP_LIKE = SGDM(
-    learning_rate=0.1, reference_batch_size=256, schedule=_NOT_SEARCHED, **_FORWARD
+    learning_rate=0.1, reference_batch_size=256, weight_decay=1e-4, schedule=_NOT_SEARCHED
 )
 _PLAIN_DESCENT = SGDM(
     learning_rate=1.0, momentum=0.0, nesterov=False, reference_batch_size=None, schedule=_SEARCHED
 )
-
-
-def _adaptive(learning_rate: float) -> OptimizerSpec:
-    return Adam(learning_rate=learning_rate, schedule=_SEARCHED)
 
 
 PUBLISHED: tuple[tuple[str, RuleSpec], ...] = (
@@ -68,7 +51,7 @@ PUBLISHED: tuple[tuple[str, RuleSpec], ...] = (
                 delay_epochs=2,
                 optimizer=_PLAIN_DESCENT,
             ),
-            optimizer=_searched(),
+            optimizer=_FORWARD,
         ),
     ),
     (
@@ -81,9 +64,9 @@ PUBLISHED: tuple[tuple[str, RuleSpec], ...] = (
                 operations=LayerwiseOperations(**_MIRROR),
                 input_noise=0.9500,
                 alternating=True,
-                optimizer=_adaptive(0.0053),
+                optimizer=Adam(learning_rate=0.0053, schedule=_SEARCHED),
             ),
-            optimizer=_searched(),
+            optimizer=_FORWARD,
         ),
     ),
     (
@@ -101,9 +84,9 @@ PUBLISHED: tuple[tuple[str, RuleSpec], ...] = (
                 ),
                 input_noise=0.6402,
                 alternating=True,
-                optimizer=_adaptive(0.0025),
+                optimizer=Adam(learning_rate=0.0025, schedule=_SEARCHED),
             ),
-            optimizer=_searched(),
+            optimizer=_FORWARD,
         ),
     ),
     (
@@ -126,9 +109,9 @@ PUBLISHED: tuple[tuple[str, RuleSpec], ...] = (
                 input_noise=0.8176,
                 alternating=True,
                 delay_epochs=1,
-                optimizer=_adaptive(0.0098),
+                optimizer=Adam(learning_rate=0.0098, schedule=_SEARCHED),
             ),
-            optimizer=_searched(),
+            optimizer=_FORWARD,
         ),
     ),
     (

@@ -145,9 +145,9 @@ TUNED: tuple[tuple[str, RuleSpec], ...] = (
                 sparse=1.0,
                 input_noise=1.0,
                 delay_epochs=2,
-                optimizer=Adam(learning_rate=0.003),
+                optimizer=Adam(learning_rate=0.02, beta2=0.98),
             ),
-            optimizer=SGDM(learning_rate=0.058, weight_decay=1.4e-4, schedule=_WARM_UP),
+            optimizer=SGDM(learning_rate=0.021, weight_decay=2.4e-6, schedule=_WARM_UP),
         ),
     ),
     (

@@ -3,34 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
-
-import yaml
 
 from goaldriven.errors import SpecError, StudyError, unknown
-from goaldriven.specs import NetworkSpec, Study
+from goaldriven.specs import NetworkSpec, Study, files
 from goaldriven.specs.study import FACTORS, factor
 
 _LIBRARY = Path(__file__).parent / "library"
 
 
-class UniqueKeyLoader(yaml.SafeLoader):
-    """YAML lets a key appear twice and keeps the last; in a study that is a mistake."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
-        for key in keys:
-            if keys.count(key) > 1:
-                line = node.start_mark.line + 1
-                raise SpecError(
-                    f"{key} must be given once, got it twice in the mapping at line {line}"
-                )
-        return super().construct_mapping(node, deep=deep)
-
-
 def shipped_studies() -> dict[str, Path]:
     """The study files that come with the package, by name."""
-    return {path.stem: path for path in sorted(_LIBRARY.glob("*.yaml"))}
+    return files.shipped(_LIBRARY)
 
 
 def load_study(source: str | Path) -> Study:
@@ -41,34 +24,12 @@ def load_study(source: str | Path) -> Study:
     SpecError : the file is missing, is not YAML, or describes no valid study; the message names
         the file and the field.
     """
-    path = Path(source)
-    shipped = shipped_studies()
-    if not path.is_file() and path.stem in shipped and path.suffix in ("", ".yaml"):
-        path = shipped[path.stem]
-    try:
-        text = path.read_text(encoding="utf-8")
-    except FileNotFoundError:
-        raise SpecError(
-            f"study must be a YAML file or one of {', '.join(shipped)}; got {str(source)!r}"
-        ) from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise SpecError(f"study {str(path)!r} cannot be read: {error}") from None
-    try:
-        return study_from_yaml(text)
-    except SpecError as error:
-        lines = str(error).splitlines()
-        raise SpecError("\n".join(f"{path}: {line}" for line in lines)) from None
+    return files.load(source, "study", shipped_studies(), study_from_yaml)
 
 
 def study_from_yaml(text: str) -> Study:
     """Parse a study's YAML text."""
-    try:
-        fields = yaml.load(text, Loader=UniqueKeyLoader)
-    except yaml.YAMLError as error:
-        raise SpecError(f"a study must be valid YAML: {' '.join(str(error).split())}") from None
-    if not isinstance(fields, dict):
-        raise SpecError(f"a study must be a mapping of fields, got {type(fields).__name__}")
-    return Study(**{str(key): value for key, value in fields.items()})
+    return Study(**files.fields_of(text, "study"))
 
 
 def parse_selection(text: str | None) -> dict[str, str]:
