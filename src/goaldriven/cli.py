@@ -63,6 +63,12 @@ def run(
     ] = None,
     device: Annotated[str, typer.Option(help="Torch device of the workers.")] = "cpu",
     threads: Annotated[int, typer.Option(min=1, help="Torch threads per worker.")] = 1,
+    keep_checkpoints: Annotated[
+        bool,
+        typer.Option(
+            "--keep-checkpoints", help="Store weights at recorded epochs, to measure them later."
+        ),
+    ] = False,
     retry_failed: Annotated[
         bool, typer.Option("--retry-failed", help="Train again the networks that failed.")
     ] = False,
@@ -70,7 +76,7 @@ def run(
     """Train and measure a study's networks; resumes where it stopped."""
     from goaldriven.commands import running
 
-    running.run(study, out, jobs, only, device, threads, retry_failed)
+    running.run(study, out, jobs, only, device, threads, keep_checkpoints, retry_failed)
 
 
 @app.command()

@@ -29,6 +29,7 @@ def run(
     only: str | None,
     device: str,
     threads: int,
+    keep_checkpoints: bool,
     retry_failed: bool,
 ) -> None:
     """Train and measure; a progress bar counts epochs, so that its time left is honest early."""
@@ -52,6 +53,7 @@ def run(
                 jobs=jobs,
                 threads=threads,
                 device=device,
+                keep_checkpoints=keep_checkpoints,
                 retry_failed=retry_failed,
                 report=_reporter(bar, console, left),
             )

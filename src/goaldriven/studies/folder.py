@@ -2,6 +2,7 @@
 
 DIR/study.json             the study, canonical
 DIR/networks/<id>.nc       one trajectory per finished network (trained or diverged)
+DIR/checkpoints/<id>/      its weights at every recorded epoch, where they are kept
 DIR/failed/<id>.json       the traceback of a network that failed
 DIR/running/<id>.json      which process is at work on a network
 """
@@ -87,6 +88,9 @@ class StudyFolder:
 
     def trajectory_path(self, network: NetworkSpec) -> Path:
         return self.path / "networks" / f"{network.network_id}.nc"
+
+    def checkpoints_path(self, network: NetworkSpec) -> Path:
+        return self.path / "checkpoints" / network.network_id
 
     def failure_path(self, network: NetworkSpec) -> Path:
         return self.path / "failed" / f"{network.network_id}.json"

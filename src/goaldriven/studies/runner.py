@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import multiprocessing
 import multiprocessing.connection
 import os
@@ -18,7 +17,8 @@ from multiprocessing.process import BaseProcess
 from goaldriven.errors import StudyError
 from goaldriven.specs import NetworkSpec
 from goaldriven.studies.folder import StudyFolder, clear_partial
-from goaldriven.studies.worker import Message, work
+from goaldriven.studies.worker import Message, Settings, work
+from goaldriven.trajectories.locking import locked
 
 MAX_DEATHS = 2
 """A network during which this many workers were killed is recorded as failed."""
@@ -61,6 +61,7 @@ def run_study(
     jobs: int | None = None,
     threads: int = 1,
     device: str = "cpu",
+    keep_checkpoints: bool = False,
     retry_failed: bool = False,
     report: Report | None = None,
 ) -> RunSummary:
@@ -78,6 +79,8 @@ def run_study(
     jobs : worker processes; None for one per usable core.
     threads : torch threads per worker. The same number gives the same bits.
     device : torch device of the workers.
+    keep_checkpoints : store the weights of the networks trained now at every recorded epoch, for
+        measurements made later.
     retry_failed : train again what failed before.
     report : called at every event, for progress bars.
 
@@ -94,10 +97,11 @@ def run_study(
     if not retry_failed:
         left = [n for n in left if n not in failed_before]
     account = _Account(deque(left))
-    with _locked(folder):
+    with locked(folder.path, "run"):
         if left:
             n_workers = min(jobs or usable_cores(), len(left))
-            _serve(folder, account, n_workers, threads, device, report or (lambda *_: None))
+            settings = Settings(device, threads, keep_checkpoints)
+            _serve(folder, account, n_workers, settings, report or (lambda *_: None))
     return RunSummary(
         finished=account.finished,
         failed=account.failed,
@@ -115,8 +119,7 @@ def _serve(
     folder: StudyFolder,
     account: _Account,
     n_workers: int,
-    threads: int,
-    device: str,
+    settings: Settings,
     report: Report,
 ) -> None:
     """Keep ``n_workers`` processes busy until nothing is pending or in flight."""
@@ -125,7 +128,7 @@ def _serve(
     def start() -> _Worker:
         context = multiprocessing.get_context("spawn")  # torch and CUDA do not survive a fork
         ours, theirs = context.Pipe()
-        process = context.Process(target=work, args=(theirs, folder, device, threads), daemon=True)
+        process = context.Process(target=work, args=(theirs, folder, settings), daemon=True)
         with _interrupts_ignored():  # inherited: Ctrl-C is the runner's to handle, not a worker's
             process.start()
         theirs.close()
@@ -220,23 +223,3 @@ def _interrupts_ignored() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGINT, before)
-
-
-@contextlib.contextmanager
-def _locked(folder: StudyFolder) -> Iterator[None]:
-    """One run at a time in a folder; the lock goes with the process, however that ends."""
-    path = folder.path / ".lock"
-    with open(path, "a+", encoding="utf-8") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            lock.seek(0)
-            raise StudyError(
-                f"{folder.path} is being run by process {lock.read().strip() or 'unknown'}; "
-                "wait for it or stop it"
-            ) from None
-        lock.seek(0)
-        lock.truncate()
-        lock.write(str(os.getpid()))
-        lock.flush()
-        yield

@@ -25,30 +25,54 @@ class Message:
     text: str = ""
 
 
-def work(connection: Connection, folder: StudyFolder, device: str, threads: int) -> None:
+@dataclass(frozen=True)
+class Settings:
+    """How workers train.
+
+    Attributes
+    ----------
+    device : torch device.
+    threads : torch threads of each.
+    keep_checkpoints : whether the weights at every recorded epoch are stored.
+    """
+
+    device: str = "cpu"
+    threads: int = 1
+    keep_checkpoints: bool = False
+
+
+def work(connection: Connection, folder: StudyFolder, settings: Settings) -> None:
     """Serve networks from ``connection`` until it brings None."""
     import torch
 
-    torch.set_num_threads(threads)
+    torch.set_num_threads(settings.threads)
     try:
         connection.send(Message("ready"))
         while (network := connection.recv()) is not None:
-            connection.send(_train_one(connection, folder, network, device))
+            connection.send(_train_one(connection, folder, network, settings))
             connection.send(Message("ready"))
     except (EOFError, BrokenPipeError, ConnectionResetError):
         return  # the runner is gone; what was finished is on disk
 
 
 def _train_one(
-    connection: Connection, folder: StudyFolder, network: NetworkSpec, device: str
+    connection: Connection, folder: StudyFolder, network: NetworkSpec, settings: Settings
 ) -> Message:
     from goaldriven.training import train
+    from goaldriven.training.checkpoints import checkpoint_path, save_checkpoint
+    from goaldriven.training.network import Network
     from goaldriven.trajectories import write
+
+    def keep(epoch: int, trained: Network) -> None:
+        save_checkpoint(trained, checkpoint_path(folder.checkpoints_path(network), epoch))
 
     try:
         folder.mark_running(network)
         trajectory = train(
-            network, device=device, progress=lambda done, total: connection.send(Message("epoch"))
+            network,
+            device=settings.device,
+            progress=lambda done, total: connection.send(Message("epoch")),
+            on_record=keep if settings.keep_checkpoints else None,
         )
         write(trajectory, folder.trajectory_path(network))
     except (BrokenPipeError, ConnectionResetError):

@@ -18,9 +18,16 @@ from goaldriven.training.trajectory import assemble
 Progress = Callable[[int, int], None]
 """Called with (epochs done, epochs in all) after every epoch."""
 
+OnRecord = Callable[[int, Network], None]
+"""Called with (epoch, network) after every record; it must leave the network as it is."""
+
 
 def train(
-    spec: NetworkSpec, *, device: str = "cpu", progress: Progress | None = None
+    spec: NetworkSpec,
+    *,
+    device: str = "cpu",
+    progress: Progress | None = None,
+    on_record: OnRecord | None = None,
 ) -> xr.Dataset:
     """Train one network and return its trajectory.
 
@@ -33,6 +40,7 @@ def train(
     spec : what to train.
     device : a torch device, e.g. ``"cpu"`` or ``"cuda"``.
     progress : called after every epoch with the epochs done and in all.
+    on_record : called after every record, to keep checkpoints or to measure more.
 
     Returns
     -------
@@ -62,6 +70,8 @@ def train(
         if epoch % spec.record_every == 0:
             before = time.perf_counter()
             records[epoch] = recorder.measure(training_loss)
+            if on_record is not None:
+                on_record(epoch, network)
             recording_seconds += time.perf_counter() - before
             if not math.isfinite(records[epoch].loss):
                 outcome = "diverged"
