@@ -25,7 +25,7 @@ ALLOWED: dict[str, set[str]] = {
     "tasks": {"heads"},
     "observables": set(),
     "trajectories": set(),
-    "training": {"rules", "architectures", "tasks", "observables"},
+    "training": {"rules", "architectures", "tasks", "observables", "trajectories"},
     "studies": {"training", "trajectories"},
     "search": {"studies", "training", "tasks", "trajectories"},
     "identify": {"trajectories"},

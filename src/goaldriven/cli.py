@@ -69,6 +69,12 @@ def run(
             "--keep-checkpoints", help="Store weights at recorded epochs, to measure them later."
         ),
     ] = False,
+    measurements: Annotated[
+        str | None,
+        typer.Option(
+            "--measurements", help="Measure at recorded epochs: a file or a shipped one's name."
+        ),
+    ] = None,
     retry_failed: Annotated[
         bool, typer.Option("--retry-failed", help="Train again the networks that failed.")
     ] = False,
@@ -76,7 +82,28 @@ def run(
     """Train and measure a study's networks; resumes where it stopped."""
     from goaldriven.commands import running
 
-    running.run(study, out, jobs, only, device, threads, keep_checkpoints, retry_failed)
+    running.run(
+        study, out, jobs, only, device, threads, keep_checkpoints, measurements, retry_failed
+    )
+
+
+@app.command()
+def measure(
+    folder: StudyDir,
+    measurements: Annotated[
+        str,
+        typer.Argument(
+            metavar="MEASUREMENTS", help="A measurements file (YAML) or the name of a shipped one."
+        ),
+    ],
+    jobs: Jobs = None,
+    device: Annotated[str, typer.Option(help="Torch device of the workers.")] = "cpu",
+    threads: Annotated[int, typer.Option(min=1, help="Torch threads per worker.")] = 1,
+) -> None:
+    """Measure a study's networks from their checkpoints: fewer units, with noise."""
+    from goaldriven.commands import measuring
+
+    measuring.measure(folder, measurements, jobs, device, threads)
 
 
 @app.command()
@@ -130,6 +157,37 @@ def identify(
     from goaldriven.commands import identifying
 
     identifying.identify(folder, grid.value, statistics, splits, seed, jobs)
+
+
+experiments = typer.Typer(
+    help="The experiments of the paper and their controls, on a study.", no_args_is_help=True
+)
+app.add_typer(experiments, name="experiment")
+
+
+@experiments.command("list")
+def experiment_list() -> None:
+    """List the experiments, each with its question."""
+    from goaldriven.commands import experimenting
+
+    experimenting.list_experiments()
+
+
+@experiments.command("run")
+def experiment_run(
+    folder: StudyDir,
+    names: Annotated[
+        list[str] | None, typer.Argument(metavar="[NAME]...", help="Default: all that can be run.")
+    ] = None,
+    grid: Annotated[Grid, typer.Option(help="Hyperparameter grids.")] = Grid.quick,
+    splits: Annotated[int, typer.Option(min=1, help="Train/test splits of each kind.")] = 10,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the splits and classifiers.")] = 0,
+    jobs: Jobs = None,
+) -> None:
+    """Run experiments on a study's trajectories; nothing is fitted twice."""
+    from goaldriven.commands import experimenting
+
+    experimenting.run_experiments(folder, names or [], grid.value, splits, seed, jobs)
 
 
 @app.command()

@@ -32,12 +32,12 @@ def identify(
     folder = StudyFolder.open(path)
     examples = load_examples(folder.path)
     console = Console(stderr=True)
-    bar = _bar(console)
-    task = bar.add_task("identifying", total=None)
+    shown = bar(console)
+    task = shown.add_task("identifying", total=None)
 
     def progress(done: int, total: int, what: str) -> None:
-        bar.start()  # not before: a complaint about the input should stand alone
-        bar.update(task, completed=done, total=total)
+        shown.start()  # not before: a complaint about the input should stand alone
+        shown.update(task, completed=done, total=total)
 
     try:
         results = run(
@@ -50,14 +50,15 @@ def identify(
             progress=progress,
         )
     finally:
-        if bar.live.is_started:
-            bar.stop()
+        if shown.live.is_started:
+            shown.stop()
     results.save(folder.path / FOLDER)
     _print(results, Console())
     console.print(f"tables and classifiers → {folder.path / FOLDER}", highlight=False)
 
 
-def _bar(console: Console) -> Progress:
+def bar(console: Console) -> Progress:
+    """Counts fits, with the time that is left."""
     return Progress(
         TextColumn("{task.description}"),
         BarColumn(),

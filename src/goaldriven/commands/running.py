@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import typer
@@ -17,8 +17,10 @@ from rich.progress import (
 from rich.table import Table
 
 from goaldriven.specs import NetworkSpec
+from goaldriven.specs.measurement import MeasurementSpec
 from goaldriven.studies.files import load_study, parse_selection, select
 from goaldriven.studies.folder import STATES, StudyFolder
+from goaldriven.studies.measuring import is_measured, load_measurements
 from goaldriven.studies.runner import run_study, usable_cores
 
 
@@ -30,10 +32,12 @@ def run(
     device: str,
     threads: int,
     keep_checkpoints: bool,
+    measurements: str | None,
     retry_failed: bool,
 ) -> None:
     """Train and measure; a progress bar counts epochs, so that its time left is honest early."""
     study = load_study(source)
+    measured = () if measurements is None else load_measurements(measurements).specs()
     networks = select(study, parse_selection(only))
     folder = StudyFolder.create(out or Path("results") / study.name, study)
     left = [n for n in networks if not folder.is_finished(n)]
@@ -45,8 +49,9 @@ def run(
         f"{len(left)} to train with {jobs or usable_cores()} processes → {folder.path}",
         highlight=False,
     )
+    _warn_unmeasured(folder, [n for n in networks if n not in left], measured, console)
     try:
-        with _bar(console) as bar:
+        with progress_bar(console) as bar:
             summary = run_study(
                 folder,
                 networks,
@@ -54,6 +59,7 @@ def run(
                 threads=threads,
                 device=device,
                 keep_checkpoints=keep_checkpoints,
+                measurements=measured,
                 retry_failed=retry_failed,
                 report=_reporter(bar, console, left),
             )
@@ -72,7 +78,25 @@ def run(
         raise typer.Exit(1)
 
 
-def _bar(console: Console) -> Progress:
+def _warn_unmeasured(
+    folder: StudyFolder,
+    there: Sequence[NetworkSpec],
+    measured: Sequence[MeasurementSpec],
+    console: Console,
+) -> None:
+    """Say so where networks were trained without these measurements: they are not trained again."""
+    lacking = sum(folder.is_finished(n) and not is_measured(folder, n, measured) for n in there)
+    if lacking:
+        console.print(
+            f"{lacking} networks were trained before without these measurements; 'goaldriven "
+            f"measure {folder.path} …' makes them from checkpoints, where they were kept",
+            style="bold",
+            soft_wrap=True,
+        )
+
+
+def progress_bar(console: Console) -> Progress:
+    """A bar that counts epochs and says how many networks are finished."""
     return Progress(
         TextColumn("{task.description}"),
         BarColumn(),

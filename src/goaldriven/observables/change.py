@@ -57,6 +57,7 @@ def activity_change(
     return average_response(response_to_ones(module, input_shape, inputs), gain, outputs)
 
 
+@torch.no_grad()
 def response_to_ones(
     module: nn.Module, input_shape: Sequence[int], inputs: Tensor | None = None
 ) -> Tensor:
@@ -70,10 +71,10 @@ def response_to_ones(
     if inputs is not None:
         if tuple(inputs.shape) != shape:
             raise DataError(f"'inputs' must have shape {shape}, got {tuple(inputs.shape)}")
-        return _linear_part(layer, weight, inputs.to(weight)[None], getattr(layer, "groups", 1))[0]
+        return linear_part(layer, weight, inputs.to(weight)[None], getattr(layer, "groups", 1))[0]
     # All channels of the input are the same, so one channel with the weights' sum does for them.
     alike = (*shape[:-1], 1) if isinstance(layer, nn.Linear) else (1, *shape[1:])
-    return _linear_part(layer, weight.sum(dim=1, keepdim=True), weight.new_ones(1, *alike), 1)[0]
+    return linear_part(layer, weight.sum(dim=1, keepdim=True), weight.new_ones(1, *alike), 1)[0]
 
 
 def average_response(
@@ -165,8 +166,7 @@ def _check_input_shape(layer: Weighted, shape: tuple[int, ...]) -> None:
         raise DataError(f"'input_shape' must be {wanted}, got {shape}")
 
 
-@torch.no_grad()
-def _linear_part(module: Weighted, weight: Tensor, x: Tensor, groups: int) -> Tensor:
+def linear_part(module: Weighted, weight: Tensor, x: Tensor, groups: int) -> Tensor:
     """The layer without its bias, by the functional operation: no hook and no override is run."""
     if isinstance(module, nn.Linear):
         return F.linear(x, weight)

@@ -62,7 +62,7 @@ def record(
 
     Source: Nayebi et al. 2020, "Identifying learning rules from neural network observables".
     """
-    _check_layers(model, layers)
+    check_layers(model, layers)
     stimuli = (batch for batch in batches if len(batch))
     first = next(stimuli, None)
     if first is None:
@@ -76,7 +76,8 @@ def record(
     return np.array([reader.row() for reader in readers]).reshape(-1, len(STATISTICS))
 
 
-def _check_layers(model: nn.Module, layers: Sequence[LayerInfo]) -> None:
+def check_layers(model: nn.Module, layers: Sequence[LayerInfo]) -> None:
+    """Refuse layers that the model does not have or that are of another kind."""
     modules = dict(model.named_modules())
     for layer in layers:
         for path in (layer.name, layer.output):

@@ -3,6 +3,8 @@
 DIR/study.json             the study, canonical
 DIR/networks/<id>.nc       one trajectory per finished network (trained or diverged)
 DIR/checkpoints/<id>/      its weights at every recorded epoch, where they are kept
+DIR/measurements/<id>.nc   its observables under measurement conditions, where they were asked for
+DIR/unmeasured/<id>.json   the traceback of a network whose measurement failed
 DIR/failed/<id>.json       the traceback of a network that failed
 DIR/running/<id>.json      which process is at work on a network
 """
@@ -92,8 +94,11 @@ class StudyFolder:
     def checkpoints_path(self, network: NetworkSpec) -> Path:
         return self.path / "checkpoints" / network.network_id
 
-    def failure_path(self, network: NetworkSpec) -> Path:
-        return self.path / "failed" / f"{network.network_id}.json"
+    def measurements_path(self, network: NetworkSpec) -> Path:
+        return self.path / "measurements" / f"{network.network_id}.nc"
+
+    def failure_path(self, network: NetworkSpec, part: str = "failed") -> Path:
+        return self.path / part / f"{network.network_id}.json"
 
     def running_path(self, network: NetworkSpec) -> Path:
         return self.path / "running" / f"{network.network_id}.json"
@@ -120,10 +125,10 @@ class StudyFolder:
     def is_finished(self, network: NetworkSpec) -> bool:
         return self.trajectory_path(network).exists()
 
-    def record_failure(self, network: NetworkSpec, traceback: str) -> None:
+    def record_failure(self, network: NetworkSpec, traceback: str, part: str = "failed") -> None:
         content = {"label": network.label, "spec": json.loads(network.canonical_json())}
         content["traceback"] = traceback
-        write_bytes(self.failure_path(network), json.dumps(content).encode())
+        write_bytes(self.failure_path(network, part), json.dumps(content).encode())
 
     def mark_running(self, network: NetworkSpec) -> None:
         write_bytes(self.running_path(network), json.dumps({"pid": os.getpid()}).encode())

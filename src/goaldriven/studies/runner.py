@@ -16,8 +16,9 @@ from multiprocessing.process import BaseProcess
 
 from goaldriven.errors import StudyError
 from goaldriven.specs import NetworkSpec
+from goaldriven.specs.measurement import MeasurementSpec
 from goaldriven.studies.folder import StudyFolder, clear_partial
-from goaldriven.studies.worker import Message, Settings, work
+from goaldriven.studies.worker import MeasureSettings, Message, Settings, work
 from goaldriven.trajectories.locking import locked
 
 MAX_DEATHS = 2
@@ -45,10 +46,16 @@ class _Worker:
 
 
 @dataclass
-class _Account:
-    """The runner's books."""
+class Account:
+    """The runner's books.
+
+    ``is_done`` says of a network whether its work is on disk; tracebacks of failures go to
+    ``failures``, a part of the study's folder.
+    """
 
     pending: deque[NetworkSpec]
+    is_done: Callable[[NetworkSpec], bool]
+    failures: str = "failed"
     deaths: dict[str, int] = field(default_factory=dict)
     finished: int = 0
     failed: int = 0
@@ -62,6 +69,7 @@ def run_study(
     threads: int = 1,
     device: str = "cpu",
     keep_checkpoints: bool = False,
+    measurements: Sequence[MeasurementSpec] = (),
     retry_failed: bool = False,
     report: Report | None = None,
 ) -> RunSummary:
@@ -81,6 +89,8 @@ def run_study(
     device : torch device of the workers.
     keep_checkpoints : store the weights of the networks trained now at every recorded epoch, for
         measurements made later.
+    measurements : what is measured of the networks trained now at every recorded epoch, besides
+        the record of all units without noise.
     retry_failed : train again what failed before.
     report : called at every event, for progress bars.
 
@@ -96,12 +106,12 @@ def run_study(
     failed_before = [n for n in left if folder.failure_path(n).exists()]
     if not retry_failed:
         left = [n for n in left if n not in failed_before]
-    account = _Account(deque(left))
+    account = Account(deque(left), folder.is_finished)
     with locked(folder.path, "run"):
         if left:
             n_workers = min(jobs or usable_cores(), len(left))
-            settings = Settings(device, threads, keep_checkpoints)
-            _serve(folder, account, n_workers, settings, report or (lambda *_: None))
+            settings = Settings(device, threads, keep_checkpoints, tuple(measurements))
+            serve(folder, account, n_workers, settings, report or (lambda *_: None))
     return RunSummary(
         finished=account.finished,
         failed=account.failed,
@@ -115,11 +125,11 @@ def usable_cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def _serve(
+def serve(
     folder: StudyFolder,
-    account: _Account,
+    account: Account,
     n_workers: int,
-    settings: Settings,
+    settings: Settings | MeasureSettings,
     report: Report,
 ) -> None:
     """Keep ``n_workers`` processes busy until nothing is pending or in flight."""
@@ -155,7 +165,7 @@ def _serve(
         clear_partial(folder.path)
 
 
-def _hear(worker: _Worker, folder: StudyFolder, account: _Account, report: Report) -> bool:
+def _hear(worker: _Worker, folder: StudyFolder, account: Account, report: Report) -> bool:
     """Take one message of a worker; False when it has gone (dismissed or killed)."""
     try:
         message: Message = worker.connection.recv()
@@ -174,17 +184,17 @@ def _hear(worker: _Worker, folder: StudyFolder, account: _Account, report: Repor
         raise StudyError(f"{message.text}; what was finished is kept, run again to go on")
     if message.kind == "done":
         account.finished += 1
-        folder.failure_path(network).unlink(missing_ok=True)
+        folder.failure_path(network, account.failures).unlink(missing_ok=True)
         worker.network = None
     elif message.kind == "failed":
         account.failed += 1
-        folder.record_failure(network, message.text)
+        folder.record_failure(network, message.text, account.failures)
         worker.network = None
     report(message.kind, network)
     return True
 
 
-def _bury(worker: _Worker, folder: StudyFolder, account: _Account, report: Report) -> None:
+def _bury(worker: _Worker, folder: StudyFolder, account: Account, report: Report) -> None:
     """A worker died: its network goes back to the queue, unless it has killed one before."""
     network = worker.network
     if network is None:
@@ -196,7 +206,7 @@ def _bury(worker: _Worker, folder: StudyFolder, account: _Account, report: Repor
             )
         return
     folder.unmark_running(network)
-    if folder.is_finished(network):  # killed between the write and the message
+    if account.is_done(network):  # killed between the write and the message
         account.finished += 1
         report("done", network)
         return
@@ -205,7 +215,7 @@ def _bury(worker: _Worker, folder: StudyFolder, account: _Account, report: Repor
         worker.process.join()
         reason = f"its worker was killed {deaths} times (exit code {worker.process.exitcode})"
         account.failed += 1
-        folder.record_failure(network, reason)
+        folder.record_failure(network, reason, account.failures)
         report("failed", network)
     else:
         account.pending.append(network)

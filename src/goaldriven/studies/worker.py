@@ -1,4 +1,4 @@
-"""A worker process: trains one network after another, as the runner hands them over."""
+"""A worker process: trains or measures one network after another, as the runner hands them over."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Literal
 
 from goaldriven.errors import StudyError
 from goaldriven.specs import NetworkSpec
+from goaldriven.specs.measurement import MeasurementSpec
 from goaldriven.studies.folder import StudyFolder
 
 
@@ -16,9 +17,10 @@ from goaldriven.studies.folder import StudyFolder
 class Message:
     """What a worker tells the runner.
 
-    ``ready``: waiting for a network; ``epoch``: one more epoch is done; ``done``: the trajectory
-    is on disk; ``failed``: ``text`` is the traceback; ``storage``: the folder cannot be written,
-    ``text`` says why, and going on is useless.
+    ``ready``: waiting for a network; ``epoch``: one more epoch is done (trained, or measured from
+    its checkpoint); ``done``: the trajectory, or the measurements, are on disk; ``failed``:
+    ``text`` is the traceback; ``storage``: the folder cannot be written, ``text`` says why, and
+    going on is useless.
     """
 
     kind: Literal["ready", "epoch", "done", "failed", "storage"]
@@ -34,14 +36,25 @@ class Settings:
     device : torch device.
     threads : torch threads of each.
     keep_checkpoints : whether the weights at every recorded epoch are stored.
+    measurements : what is measured at every recorded epoch besides.
     """
 
     device: str = "cpu"
     threads: int = 1
     keep_checkpoints: bool = False
+    measurements: tuple[MeasurementSpec, ...] = ()
 
 
-def work(connection: Connection, folder: StudyFolder, settings: Settings) -> None:
+@dataclass(frozen=True)
+class MeasureSettings:
+    """How workers measure networks that have been trained, from their checkpoints."""
+
+    measurements: tuple[MeasurementSpec, ...]
+    device: str = "cpu"
+    threads: int = 1
+
+
+def work(connection: Connection, folder: StudyFolder, settings: Settings | MeasureSettings) -> None:
     """Serve networks from ``connection`` until it brings None."""
     import torch
 
@@ -49,7 +62,10 @@ def work(connection: Connection, folder: StudyFolder, settings: Settings) -> Non
     try:
         connection.send(Message("ready"))
         while (network := connection.recv()) is not None:
-            connection.send(_train_one(connection, folder, network, settings))
+            if isinstance(settings, MeasureSettings):
+                connection.send(_measure_one(connection, folder, network, settings))
+            else:
+                connection.send(_train_one(connection, folder, network, settings))
             connection.send(Message("ready"))
     except (EOFError, BrokenPipeError, ConnectionResetError):
         return  # the runner is gone; what was finished is on disk
@@ -60,11 +76,18 @@ def _train_one(
 ) -> Message:
     from goaldriven.training import train
     from goaldriven.training.checkpoints import checkpoint_path, save_checkpoint
+    from goaldriven.training.measuring import Measurements
     from goaldriven.training.network import Network
     from goaldriven.trajectories import write
+    from goaldriven.trajectories.measured import write_measured
 
-    def keep(epoch: int, trained: Network) -> None:
-        save_checkpoint(trained, checkpoint_path(folder.checkpoints_path(network), epoch))
+    measured = Measurements(network, settings.measurements) if settings.measurements else None
+
+    def on_record(epoch: int, trained: Network) -> None:
+        if settings.keep_checkpoints:
+            save_checkpoint(trained, checkpoint_path(folder.checkpoints_path(network), epoch))
+        if measured is not None:
+            measured(epoch, trained)
 
     try:
         folder.mark_running(network)
@@ -72,8 +95,10 @@ def _train_one(
             network,
             device=settings.device,
             progress=lambda done, total: connection.send(Message("epoch")),
-            on_record=keep if settings.keep_checkpoints else None,
+            on_record=on_record,
         )
+        if measured is not None:  # first, since a network with a trajectory counts as finished
+            write_measured(measured.dataset(), folder.measurements_path(network))
         write(trajectory, folder.trajectory_path(network))
     except (BrokenPipeError, ConnectionResetError):
         raise
@@ -83,4 +108,30 @@ def _train_one(
         return Message("failed", traceback.format_exc())
     finally:
         folder.unmark_running(network)
+    return Message("done")
+
+
+def _measure_one(
+    connection: Connection, folder: StudyFolder, network: NetworkSpec, settings: MeasureSettings
+) -> Message:
+    from goaldriven.training.measuring import measure_checkpoints
+    from goaldriven.trajectories.measured import measured_ids, write_measured
+
+    path = folder.measurements_path(network)
+    try:
+        there = measured_ids(path)
+        measured = measure_checkpoints(
+            network,
+            folder.checkpoints_path(network),
+            [m for m in settings.measurements if m.measurement_id not in there],
+            device=settings.device,
+            progress=lambda: connection.send(Message("epoch")),
+        )
+        write_measured(measured, path)
+    except (BrokenPipeError, ConnectionResetError):
+        raise
+    except StudyError as error:
+        return Message("storage", str(error))
+    except Exception:
+        return Message("failed", traceback.format_exc())
     return Message("done")

@@ -58,7 +58,7 @@ def assemble(
             "position": ("layer", [layer.position for layer in layers]),
             "measure": ("statistic", [s.measure for s in STATISTICS.values()]),
         },
-        attrs=_attributes(network) | {
+        attrs=attributes(network) | {
             "outcome": outcome,
             "seconds": seconds,
             "recording_seconds": recording_seconds,
@@ -66,7 +66,8 @@ def assemble(
     )  # fmt: skip
 
 
-def _attributes(network: Network) -> dict[str, str | int | float]:
+def attributes(network: Network) -> dict[str, str | int | float]:
+    """What identifies a network, and the versions it was made with."""
     spec = network.spec
     versions = {
         "goaldriven": goaldriven.__version__,

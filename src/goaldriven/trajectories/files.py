@@ -8,7 +8,9 @@ would hide, and no half-written HDF5 file ever exists on disk.
 from __future__ import annotations
 
 import warnings
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import netCDF4
 import numpy as np
@@ -35,7 +37,7 @@ def write(dataset: xr.Dataset, path: str | Path) -> None:
     StudyError : the file cannot be written; names path and reason, and nothing is left behind.
     """
     validate(dataset, f"trajectory for {path}")
-    write_bytes(path, _to_netcdf(dataset))
+    write_bytes(path, to_netcdf(dataset))
 
 
 def read(path: str | Path) -> xr.Dataset:
@@ -50,7 +52,7 @@ def read(path: str | Path) -> xr.Dataset:
     except OSError as error:
         raise DataError(f"cannot read trajectory {path}: {_reason(error)}") from error
     try:
-        dataset = _from_netcdf(content)
+        dataset = from_netcdf(content)
     except Exception as error:  # the netCDF library raises many kinds on damaged files
         raise DataError(f"cannot read trajectory {path}: {_DAMAGED}") from error
     validate(dataset, str(path))
@@ -113,12 +115,15 @@ def load_examples(folder: str | Path, *, skip_unreadable: bool = False) -> xr.Da
     return to_examples(load_networks(folder, skip_unreadable=skip_unreadable))
 
 
-def _to_netcdf(dataset: xr.Dataset) -> bytes:
-    encoding = {
-        name: {"zlib": True, "complevel": 1, "fletcher32": True, "_FillValue": None}
+def to_netcdf(dataset: xr.Dataset, chunks: Mapping[str, tuple[int, ...]] | None = None) -> bytes:
+    """A dataset as the bytes of a netCDF4 file; ``chunks`` sets variables' chunk sizes."""
+    encoding: dict[str, dict[str, Any]] = {
+        str(name): {"zlib": True, "complevel": 1, "fletcher32": True, "_FillValue": None}
         for name, variable in dataset.variables.items()
         if variable.dtype.kind in "fiu" and variable.size
     }
+    for name, sizes in (chunks or {}).items():
+        encoding[name]["chunksizes"] = sizes
     # Encodings left over from an earlier file (chunk sizes, fill values) must not leak into this.
     clean = dataset.drop_encoding()
     memory = netCDF4.Dataset("trajectory.nc", mode="w", memory=1)
@@ -138,7 +143,8 @@ def _without_padding(image: bytes) -> bytes:
     return image[:end] if 36 <= end <= len(image) else image
 
 
-def _from_netcdf(content: bytes) -> xr.Dataset:
+def from_netcdf(content: bytes) -> xr.Dataset:
+    """The dataset in the bytes of a netCDF4 file."""
     memory = netCDF4.Dataset("trajectory.nc", mode="r", memory=content)
     store = NetCDF4DataStore(memory)
     with xr.open_dataset(store, mask_and_scale=False, decode_times=False) as opened:

@@ -1,0 +1,85 @@
+"""``goaldriven experiment list`` and ``goaldriven experiment run``."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from goaldriven.commands.identifying import bar
+from goaldriven.errors import IdentificationError
+from goaldriven.identify.experiments import EXPERIMENTS, Results, experiment, load_material, run
+from goaldriven.studies.folder import StudyFolder
+from goaldriven.studies.runner import usable_cores
+
+
+def list_experiments() -> None:
+    """Print every experiment with its question."""
+    table = Table("name", "question", "source", box=None, pad_edge=False)
+    for entry in EXPERIMENTS.values():
+        table.add_row(entry.name, entry.question, entry.source)
+    Console().print(table)
+
+
+def run_experiments(
+    path: Path, names: Sequence[str], grid: str, splits: int, seed: int, jobs: int | None
+) -> None:
+    """Run experiments on a study; one that the study cannot answer is told and passed over.
+
+    Raises
+    ------
+    IdentificationError : an experiment that was asked for by name cannot be run.
+    """
+    chosen = [experiment(name) for name in names] or list(EXPERIMENTS.values())
+    folder = StudyFolder.open(path)
+    console = Console(stderr=True)
+    _tell_incomplete(folder, console)
+    given = load_material(folder.path, grid=grid, n_splits=splits, seed=seed)
+    for entry in chosen:
+        with bar(console) as progress:
+            task = progress.add_task(entry.name, total=None)
+
+            def advance(done: int, total: int, what: str, task=task, progress=progress) -> None:  # type: ignore[no-untyped-def]
+                progress.update(task, completed=done, total=total)
+
+            try:
+                results = run(entry, given, jobs=jobs or usable_cores(), progress=advance)
+            except IdentificationError as error:
+                if names:
+                    raise
+                progress.remove_task(task)
+                console.print(f"{entry.name}: passed over; {error}", highlight=False)
+                continue
+            except KeyboardInterrupt:
+                console.print("stopped; finished fits are kept, the same command goes on from "
+                              "here", style="bold")  # fmt: skip
+                raise
+        _tell(results, Console())
+    console.print(f"tables → {folder.path / 'experiments'}", highlight=False)
+
+
+def _tell_incomplete(folder: StudyFolder, console: Console) -> None:
+    count = folder.count()
+    missing = count["left"] + count["running"] + count["failed"]
+    if count["running"]:
+        raise IdentificationError(
+            f"DIR must be a study that is not running, got {folder.path}, where {count['running']} "
+            "networks are in training; wait, or stop it (finished networks are kept)"
+        )
+    if missing:
+        console.print(
+            f"{missing} of {sum(count.values())} networks of the study are not trained; these are "
+            "experiments on the others",
+            style="bold",
+        )
+
+
+def _tell(results: Results, console: Console) -> None:
+    entry = experiment(results.experiment)
+    console.print(f"[bold]{entry.title}[/bold] ({entry.source})")
+    for finding in entry.findings(results):
+        console.print(f"  {finding.statement}", highlight=False)
+        if finding.paper:
+            console.print(f"  paper: {finding.paper} — {finding.status}", highlight=False)
