@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 
 import goaldriven as gd
+from goaldriven.identify import experiments
 
 STUDY = """\
 name: small
@@ -38,6 +39,7 @@ def folder(tmp_path_factory) -> Path:
     (base / "small.yaml").write_text(STUDY)
     goaldriven("run", base / "small.yaml", "--out", base / "out")
     goaldriven("identify", base / "out", "--splits", 3)
+    goaldriven("experiment", "run", base / "out", "initialisation", "thirds", "--splits", 3)
     goaldriven("report", base / "out")
     return base / "out"
 
@@ -58,6 +60,16 @@ def test_the_rules_are_told_apart_by_network(folder):
     chosen = accuracy.query("classifier == 'random_forest' and observables == 'all'")
     assert len(chosen) == 3
     assert chosen["accuracy"].mean() > 0.8  # chance 1/3
+
+
+@pytest.mark.slow
+def test_initial_networks_do_not_tell_the_rules_and_trained_ones_do(folder):
+    initial = experiments.load(folder, "initialisation").summary()
+    apart = initial[initial["split_kind"] == "task+architecture+model_seed"]
+    assert apart["mean"].mean() < 0.5  # chance 1/3
+    thirds = experiments.load(folder, "thirds").summary()
+    same = thirds[(thirds["trained"] == thirds["tested"]) & (thirds["observables"] == "all")]
+    assert same["mean"].mean() > 0.6
 
 
 @pytest.mark.slow

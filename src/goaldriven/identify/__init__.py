@@ -7,7 +7,7 @@ import types
 from typing import Any
 
 from goaldriven.identify.classifiers import CLASSIFIERS, GRIDS, Classifier
-from goaldriven.identify.experiment import OBSERVABLES, identify
+from goaldriven.identify.identification import OBSERVABLES, identify
 from goaldriven.identify.features import VIEWS, Layout, features, layout_of
 from goaldriven.identify.results import Fitted, Identification
 from goaldriven.identify.splits import SPLITTERS, Split, by_layer, by_network

@@ -12,8 +12,9 @@ from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
 from sklearn.pipeline import Pipeline
 
 from goaldriven.errors import IdentificationError
-from goaldriven.identify.candidates import Candidate, without_axes
+from goaldriven.identify.candidates import Candidate, Forest, without_axes
 from goaldriven.identify.features import Layout
+from goaldriven.identify.forests import TOLERANCE, Race, Setting, Training, race
 from goaldriven.identify.scaling import TooFewAxes
 
 Matrix = NDArray[np.float64]
@@ -58,16 +59,23 @@ class Folds:
         seed: int,
     ) -> None:
         self.seed = seed
+        self.grouped = groups is not None
         self._x, self._y = x, y
-        inner = inner_folds(y[train], None if groups is None else groups[train], seed)
-        self._indices = {i: (train[a], train[b]) for i, (a, b) in enumerate(inner)}
-        self._n_folds = len(inner)
+        self._inner = inner_folds(y[train], None if groups is None else groups[train], seed)
+        self._indices = {i: (train[a], train[b]) for i, (a, b) in enumerate(self._inner)}
+        self._n_folds = len(self._inner)
         self._indices[self.WHOLE] = (train, test)
         self._memory: dict[tuple[int, str], Part] = {}
 
     @property
     def n_train(self) -> int:
         return len(self._indices[self.WHOLE][0])
+
+    def training(self) -> Training:
+        """The training part as forests take it."""
+        train, _ = self._indices[self.WHOLE]
+        x = self._x[train].astype(np.float32)
+        return Training(x, self._y[train], tuple(self._inner), self.seed)
 
     def score(self, pipeline: Pipeline) -> float:
         """Mean validation accuracy over the folds."""
@@ -133,7 +141,8 @@ def inner_folds(
 class Choice:
     """The chosen candidate, fitted on the whole training part.
 
-    ``accuracy`` is its mean validation accuracy; NaN where there was nothing to choose.
+    ``accuracy`` is its mean validation accuracy, or that of its out-of-bag votes (see `choose`);
+    NaN where there was nothing to choose.
     """
 
     candidate: Candidate
@@ -141,23 +150,45 @@ class Choice:
     pipeline: Pipeline
 
 
-def choose(candidates: Sequence[Candidate], folds: Folds, layout: Layout) -> Choice:
+def choose(
+    candidates: Sequence[Candidate],
+    folds: Folds,
+    layout: Layout,
+    *,
+    tolerance: float | None = TOLERANCE,
+) -> Choice:
     """The candidate with the highest mean validation accuracy, refitted on all of ``folds``.
 
     Candidates that ask for more principal components than there are leave the competition, as in
     the published code; ties go to the first.
+
+    Forests race, see `goaldriven.identify.forests`: those that would not win by more than
+    ``tolerance`` are not scored. If all candidates are forests without cheaper stand-ins, and no
+    examples belong together, they are scored by out-of-bag votes instead of validation folds.
+    Otherwise, and always with ``tolerance=None``, scores are those of the plain grid search.
+
+    Parameters
+    ----------
+    candidates, folds, layout : what to choose among, on what, and the layout of its features.
+    tolerance : an accuracy; None scores every candidate in every fold.
 
     Raises
     ------
     IdentificationError : no candidate can be fitted.
     """
     feasible = list(candidates)
-    scores = [np.nan] * len(feasible)
+    scores, forests = [np.nan] * len(feasible), None
     if len(feasible) > 1:
-        scored = [(c, _try(c, folds, layout)) for c in feasible]
-        feasible = [c for c, score in scored if score is not None]
-        scores = [score for _, score in scored if score is not None]
+        forests = _race(feasible, folds, tolerance)
+        raced = iter(forests.scores.tolist() if forests else ())
+        # A forest that the race did not come to keeps NaN, and is sorted last.
+        tried = [next(raced) if isinstance(c, Forest) else _try(c, folds, layout) for c in feasible]
+        feasible = [c for c, score in zip(feasible, tried, strict=True) if score is not None]
+        scores = [score for score in tried if score is not None]
     for best in np.argsort(-np.array(scores), kind="stable"):
+        if forests is not None and forests.forest is not None:
+            fitted = Pipeline([("classify", forests.forest)])
+            return Choice(feasible[best], scores[best], fitted)
         try:
             fitted = folds.fit(feasible[best].pipeline(layout, folds.seed))
         except TooFewAxes:
@@ -166,6 +197,20 @@ def choose(candidates: Sequence[Candidate], folds: Folds, layout: Layout) -> Cho
     raise IdentificationError(
         f"candidates must ask for at most the principal components that {folds.n_train} training "
         "examples have; none of them does"
+    )
+
+
+def _race(candidates: Sequence[Candidate], folds: Folds, tolerance: float | None) -> Race | None:
+    """How the forests among the candidates did; None if there are none."""
+    forests = [c for c in candidates if isinstance(c, Forest)]
+    if not forests:
+        return None
+    complete = len(forests) == len(candidates) and all(f.trial() == f for f in forests)
+    return race(
+        [Setting(f.trial().n_estimators, f.max_features) for f in forests],
+        folds.training(),
+        out_of_bag=complete and not folds.grouped and tolerance is not None,
+        tolerance=tolerance,
     )
 
 

@@ -107,6 +107,40 @@ def by_layer(examples: xr.Dataset, n_splits: int = 10, seed: int = 0) -> tuple[S
     return _draw(examples["rule"].values, labels, "layer", n_splits, seed)
 
 
+def held_out(examples: xr.Dataset, factors: Sequence[str]) -> dict[str, Split]:
+    """One split per level of some factors together: trained on all others, tested on the level.
+
+    Networks lie whole on one side, as levels do.
+
+    Parameters
+    ----------
+    examples : see `goaldriven.trajectories.to_examples`.
+    factors : coordinates whose values together make a level, e.g. ``("batch_size", "data_seed")``.
+
+    Raises
+    ------
+    IdentificationError : a coordinate is missing, or there is a single level.
+
+    Source: thesis section 6.3.9.
+    """
+    for name in factors:
+        if name not in examples.coords or examples[name].dims != ("example",):
+            raise IdentificationError(f"factors must name coordinates of examples, got {name!r}")
+    columns = [examples[name].values.astype(str) for name in factors]
+    level = np.array(["/".join(row) for row in zip(*columns, strict=True)])
+    names = list(dict.fromkeys(level.tolist()))
+    if len(names) < 2:
+        raise IdentificationError(
+            f"{'/'.join(factors)} must have at least 2 levels to hold one out, got "
+            f"{', '.join(names) or 'none'}"
+        )
+    kind, networks = f"held-out {'/'.join(factors)}", examples["network"].values
+    return {
+        name: Split(np.flatnonzero(level != name), np.flatnonzero(level == name), kind, networks)
+        for name in names
+    }
+
+
 SPLITTERS: dict[str, Callable[[xr.Dataset, int, int], tuple[Split, ...]]] = {
     "network": by_network,
     "layer": by_layer,

@@ -1,0 +1,49 @@
+"""The experiments by name."""
+
+from __future__ import annotations
+
+from goaldriven.errors import IdentificationError, unknown
+from goaldriven.identify.experiments import (
+    calibration,
+    controls,
+    degeneracy,
+    families,
+    generalisation,
+    importance,
+    matching,
+    measured,
+    open_set,
+    separability,
+    undersampling,
+)
+from goaldriven.identify.experiments.spec import Experiment
+
+_FAMILIES = (
+    separability,
+    controls,
+    matching,
+    generalisation,
+    importance,
+    undersampling,
+    measured,
+    calibration,
+    open_set,
+    degeneracy,
+    families,
+)
+
+EXPERIMENTS: dict[str, Experiment] = {
+    entry.name: entry for family in _FAMILIES for entry in family.ENTRIES
+}
+
+
+def experiment(name: str) -> Experiment:
+    """The experiment with this name.
+
+    Raises
+    ------
+    IdentificationError : it is not in `EXPERIMENTS`.
+    """
+    if name not in EXPERIMENTS:
+        raise IdentificationError(unknown("experiment", name, EXPERIMENTS))
+    return EXPERIMENTS[name]

@@ -1,0 +1,88 @@
+"""Fits → tidy rows: what every experiment measures of every cell."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from goaldriven.identify.experiments.cache import Fit
+from goaldriven.identify.experiments.cells import WHOLE, Cell
+
+Row = dict[str, Any]
+
+
+def conditions(cell: Cell, test: str) -> Row:
+    """The columns that say which cell a row is of."""
+    tested = {} if test == WHOLE else {"tested": test}
+    return {
+        **cell.condition,
+        **tested,
+        "classifier": cell.classifier,
+        "split_kind": cell.split.kind,
+        "split": cell.number,
+    }
+
+
+def verdicts_of(cell: Cell, fit: Fit) -> list[Row]:
+    """One row per tested network: how many of its layers, and whether it itself, were named right.
+
+    The verdict on a network is the rule with the highest mean probability over its layers.
+    """
+    rows = []
+    rules = cell.train["rule"].values.astype(str)[cell.split.test]
+    networks = cell.train["network"].values[cell.split.test]
+    for test, scores in fit.scores.items():
+        right = fit.classes[scores.argmax(axis=1)] == rules
+        for network in dict.fromkeys(networks.tolist()):
+            layers = networks == network
+            mean = scores[layers].mean(axis=0)
+            rule, verdict = str(rules[layers][0]), str(fit.classes[mean.argmax()])
+            rows.append(
+                conditions(cell, test)
+                | {"network": str(network), "rule": rule, "verdict": verdict,
+                   "correct": int(rule == verdict), "probability": float(mean.max()),
+                   "layers": int(layers.sum()), "layers_correct": int(right[layers].sum())}
+            )  # fmt: skip
+    return rows
+
+
+def metrics_of(cell: Cell, verdicts: pd.DataFrame) -> list[Row]:
+    """Accuracy on layers and on networks, chance, and how many there were, for each test."""
+    rows = []
+    rules = cell.train["rule"].values.astype(str)
+    train, test = rules[cell.split.train], rules[cell.split.test]
+    tests = verdicts.groupby("tested") if "tested" in verdicts else [(WHOLE, verdicts)]
+    for name, of_test in tests:
+        values = {
+            "layer_accuracy": of_test["layers_correct"].sum() / of_test["layers"].sum(),
+            "network_accuracy": of_test["correct"].mean(),
+            "chance": chance(train, test),
+            "train_layers": len(train),
+            "test_layers": len(test),
+            "test_networks": len(of_test),
+        }
+        keys = conditions(cell, str(name))
+        rows += [keys | {"metric": m, "value": float(v)} for m, v in values.items()]
+    return rows
+
+
+def chance(train: Iterable[str], test: Iterable[str]) -> float:
+    """Expected accuracy of naming rules at random, as often as they occur in the training part."""
+    train, test = np.array(list(train)), np.array(list(test))
+    return float(sum(np.mean(train == rule) * np.mean(test == rule) for rule in np.unique(train)))
+
+
+def confusion_of(cell: Cell, fit: Fit) -> list[Row]:
+    """How often layers of one rule are called another: metrics ``layers TRUE called NAMED``."""
+    rules = cell.train["rule"].values.astype(str)[cell.split.test]
+    return [
+        conditions(cell, test)
+        | {"metric": f"layers {true} called {named}",
+           "value": float(np.sum((rules == true) & (fit.classes[scores.argmax(axis=1)] == named)))}
+        for test, scores in fit.scores.items()
+        for true in fit.classes.tolist()
+        for named in fit.classes.tolist()
+    ]  # fmt: skip

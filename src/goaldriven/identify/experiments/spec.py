@@ -1,0 +1,105 @@
+"""What an experiment is: a question, what varies, what is measured, and how it is told."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import pandas as pd
+
+from goaldriven.identify.experiments.cache import Fit
+from goaldriven.identify.experiments.cells import Cell
+from goaldriven.identify.experiments.material import Material
+from goaldriven.identify.experiments.results import Results
+
+Row = dict[str, Any]
+Status = Literal["reproduced", "not reproduced", "not testable here", "not in the paper"]
+
+
+@dataclass(frozen=True)
+class Plot:
+    """How an experiment's summary is drawn.
+
+    Attributes
+    ----------
+    kind : ``"levels"`` (one mark per level of ``x``), ``"lines"`` (over a numeric ``x``),
+        ``"grid"`` (a table of ``x`` × ``hue`` in colour) or ``"importances"``.
+    x, hue, facet : columns of the summary.
+    x_label : for the axis.
+    log_x : whether it is logarithmic.
+    """
+
+    kind: Literal["levels", "lines", "grid", "importances"]
+    x: str
+    hue: str = "classifier"
+    facet: str | None = None
+    x_label: str = ""
+    log_x: bool = False
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What an experiment found, in numbers, beside what the paper found.
+
+    ``statement`` is one or two sentences; ``paper`` what was published; ``status`` how the two
+    compare.
+    """
+
+    statement: str
+    paper: str
+    status: Status
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """One question to a study, answered by classifiers.
+
+    Attributes
+    ----------
+    name, title : for the command line, and for people.
+    question : in one sentence.
+    source : where it comes from, e.g. a figure of the paper; ours where there is none.
+    cells : what varies, as cells to fit.
+    findings : what the results say.
+    plots : how they are drawn.
+    measure : more rows from a cell and its fit than every experiment has.
+    after : rows about the whole experiment, from all cells and fits.
+    """
+
+    name: str
+    title: str
+    question: str
+    source: str
+    cells: Callable[[Material], Sequence[Cell]]
+    findings: Callable[[Results], Sequence[Finding]]
+    plots: tuple[Plot, ...] = ()
+    measure: Callable[[Cell, Fit], Iterable[Row]] | None = None
+    after: Callable[[Material, Sequence[Cell], Sequence[Fit]], Iterable[Row]] | None = None
+
+
+def accuracy(
+    summary: pd.DataFrame, metric: str = "network_accuracy", **levels: object
+) -> pd.Series:
+    """The only row of a summary with these levels.
+
+    Raises
+    ------
+    KeyError : there is none, or more than one.
+    """
+    chosen = summary[summary["metric"] == metric]
+    for column, level in levels.items():
+        chosen = chosen[chosen[column] == level]
+    if len(chosen) != 1:
+        raise KeyError(f"{levels} names {len(chosen)} rows of the summary, not one")
+    return chosen.iloc[0]
+
+
+def told(row: pd.Series) -> str:
+    """A mean with its uncertainties: over splits, and over networks.
+
+    >>> told(pd.Series({"mean": 0.9, "sem": 0.01, "low": 0.85, "high": 0.94}))
+    '0.900 ± 0.010 (0.850–0.940)'
+    """
+    sem = "" if pd.isna(row["sem"]) else f" ± {row['sem']:.3f}"
+    return f"{row['mean']:.3f}{sem} ({row['low']:.3f}–{row['high']:.3f})"
