@@ -5,6 +5,8 @@ python docs/make_tables.py final results/autoencoder        # docs/learning_rule
 python docs/make_tables.py performance results/digits       # docs/benchmarks.md, also of the demo
 python docs/make_tables.py recording results/digits         # docs/benchmarks.md
 python docs/make_tables.py knets results/digits             # docs/benchmarks.md, identification
+python docs/make_tables.py robustness results/robustness    # docs/learning_rules.md
+python docs/make_tables.py findings results/digits          # docs/results.md
 
 Angles between W and B and ‖B‖/‖W‖ are means over the layers whose backward weights carry error (all
 but the first). Mean ± s.e.m. is over networks. ``performance`` and ``knets`` take data seed 0.
@@ -19,7 +21,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from goaldriven.identify import identify
+from goaldriven.identify import experiments, identify
+from goaldriven.report.robustness import by_architecture
 from goaldriven.trajectories import load_examples, load_networks
 
 
@@ -100,6 +103,32 @@ def knets(folder: Path) -> None:
     print(identify(chosen, classifiers=classifiers, observables=["all"]).summary().to_string())
 
 
+def robustness(folder: Path) -> None:
+    """The gap to backprop of the same optimizer, per rule and architecture, in percent points."""
+    table = by_architecture(load_networks(folder))
+    compared = table[table["reference"] != ""]
+    architectures = list(dict.fromkeys(compared["architecture"]))
+    print(f"| rule | beside | {' | '.join(architectures)} |")
+    print("|---" * (2 + len(architectures)) + "|")
+    for (rule, reference), mine in compared.groupby(["rule", "reference"], sort=False):
+        of = mine.set_index("architecture")
+        gap, median, pairs = 100 * of["gap_median"], of["median"], of["pairs"]
+        cells = [
+            f"{gap[a]:+.1f} ({median[a]:.3f}, {pairs[a]})" if a in of.index else "–"
+            for a in architectures
+        ]
+        print(f"| `{rule}` | `{reference}` | {' | '.join(cells)} |")
+
+
+def findings(folder: Path) -> None:
+    """Every experiment that has results: what it found, beside what the paper found."""
+    print("| experiment | found here | the paper | |\n|---|---|---|---|")
+    for name in experiments.with_results(folder, list(experiments.EXPERIMENTS)):
+        results = experiments.load(folder, name)
+        for finding in experiments.experiment(name).findings(results):
+            print(f"| `{name}` | {finding.statement} | {finding.paper} | {finding.status} |")
+
+
 def with_error(values: pd.Series, digits: int) -> str:
     finite = values.dropna()
     if finite.empty:
@@ -109,7 +138,8 @@ def with_error(values: pd.Series, digits: int) -> str:
 
 
 TABLES: dict[str, Callable[[Path], None]] = {
-    table.__name__: table for table in (rules, final, performance, recording, knets)
+    table.__name__: table
+    for table in (rules, final, performance, recording, knets, robustness, findings)
 }
 
 if __name__ == "__main__":

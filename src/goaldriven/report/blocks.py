@@ -1,4 +1,4 @@
-"""What a page is made of: sections of paragraphs, notices, tables and plates (figures)."""
+"""What a page is made of: sections of text, notices, tables, plates (figures)."""
 
 from __future__ import annotations
 
@@ -27,13 +27,18 @@ class Download:
 
 @dataclass(frozen=True)
 class Table:
-    """Rows of text under a header; the first ``text_columns`` are words, the others numbers."""
+    """Rows of text under a header; the first ``text_columns`` are words, the others numbers.
+
+    ``words``: whole sentences stand in the columns of text. ``folded``: shown when it is opened.
+    """
 
     caption: str
     header: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
     downloads: tuple[Download, ...] = ()
     text_columns: int = 1
+    words: bool = False
+    folded: bool = False
 
 
 @dataclass(frozen=True)
@@ -41,6 +46,23 @@ class Items:
     """A bulleted list."""
 
     items: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Heading:
+    """Begins a part of a section; ``key`` is its name in links."""
+
+    key: str
+    title: str
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What was found here beside what the paper found (empty where it did not ask)."""
+
+    found: str
+    paper: str
+    status: str
 
 
 @dataclass(frozen=True)
@@ -64,7 +86,7 @@ class Plate:
     downloads: tuple[Download, ...]
 
 
-Block = Paragraph | Table | Items | Plate
+Block = Paragraph | Table | Items | Plate | Heading | Comparison
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import numbers
+from collections.abc import Callable
 
 from goaldriven.specs import STATISTICS
 
@@ -29,6 +31,8 @@ def statistic_label(name: str) -> str:
     >>> statistic_label("weight_abs_median"), statistic_label("activity_change_raw")
     ('weight abs median', 'activity change raw')
     """
+    if name == "all":
+        return "all statistics"
     if name not in STATISTICS:
         return name.replace("_", " ")
     statistic = STATISTICS[name]
@@ -52,6 +56,56 @@ def classifier_label(name: str) -> str:
 def classifier_short(name: str) -> str:
     """A classifier's name where there is little room."""
     return _SHORT.get(classifier_label(name), classifier_label(name))
+
+
+def split_label(kind: str) -> str:
+    """What a kind of split keeps on one side.
+
+    >>> split_label("layer"), split_label("task+model_seed"), split_label("held-out task")
+    ('splits by layer', 'splits by task and model seed', 'held-out task')
+    """
+    if kind.startswith("held-out"):
+        return kind.replace("_", " ")
+    return f"splits by {listing(kind.replace('_', ' ').split('+'))}"
+
+
+_LEVELS: dict[str, Callable[[str], str]] = {
+    "observables": group_label,
+    "classifier": classifier_label,
+    "split_kind": split_label,
+    "statistic": statistic_label,
+    "measure": group_label,
+}
+
+
+def level_label(column: str, level: object) -> str:
+    """A level of an experiment's condition, as figures and tables print it.
+
+    >>> level_label("classifier", "svm"), level_label("samples", 6.0), level_label("pair", "a_b")
+    ('linear SVM', '6', 'a b')
+    """
+    if isinstance(level, numbers.Real) and not isinstance(level, bool):
+        return "–" if math.isnan(level) else f"{float(level):g}"
+    label = _LEVELS.get(column)
+    return label(str(level)) if label else str(level).replace("_", " ")
+
+
+_COLUMNS = {
+    "split_kind": "kind of split",
+    "seen": "what is seen",
+    "trained": "trained on",
+    "tested": "tested on",
+    "pair": "pair of rules",
+}
+
+
+def column_label(column: str) -> str:
+    """A column of an experiment's table, in words.
+
+    >>> column_label("split_kind"), column_label("held_out")
+    ('kind of split', 'held out')
+    """
+    return _COLUMNS.get(column, column.replace("_", " "))
 
 
 def plural(count: int, noun: str) -> str:

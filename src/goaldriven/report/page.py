@@ -15,7 +15,16 @@ import pandas as pd
 from markupsafe import Markup
 from matplotlib.figure import Figure
 
-from goaldriven.report.blocks import Block, Items, Paragraph, Plate, Section, Table
+from goaldriven.report.blocks import (
+    Block,
+    Comparison,
+    Heading,
+    Items,
+    Paragraph,
+    Plate,
+    Section,
+    Table,
+)
 from goaldriven.report.style import drawing_settings
 
 _PIXELS_PER_INCH = 119
@@ -42,6 +51,8 @@ def render(title: str, subtitle: str, sections: Sequence[Section], made_with: st
     environment.tests["paragraph"] = lambda b: isinstance(b, Paragraph)
     environment.tests["table"] = lambda b: isinstance(b, Table)
     environment.tests["items"] = lambda b: isinstance(b, Items)
+    environment.tests["heading"] = lambda b: isinstance(b, Heading)
+    environment.tests["comparison"] = lambda b: isinstance(b, Comparison)
     files = resources.files("goaldriven.report")
     template = environment.from_string((files / "page.html").read_text(encoding="utf-8"))
     return template.render(

@@ -40,6 +40,9 @@ _GROUPS = {
     "layer_position": "#999999",
 }
 
+# Tol's bright colours, for what is neither a rule nor a group of observables: classifiers, say.
+_LEVELS = ("#4477AA", "#EE6677", "#228833", "#CCBB44", "#AA3377", "#66CCEE", "#4D4D4D")
+
 _RC: Any = {
     "font.family": "sans-serif",
     "font.sans-serif": ["DejaVu Sans"],
@@ -96,6 +99,12 @@ def rule_styles(rules: Iterable[str]) -> dict[str, RuleStyle]:
             chosen[name] = preferred
     left = itertools.cycle([s for s in pool if s not in chosen.values()] or pool)
     return {name: chosen[name] if name in chosen else next(left) for name in names}
+
+
+def level_pool(n: int) -> list[RuleStyle]:
+    """Styles of n levels that are neither rules nor observables; all differ up to 28."""
+    pool = [RuleStyle(c, d, m) for d in _DASHES for c, m in zip(_LEVELS, _MARKERS, strict=True)]
+    return list(itertools.islice(itertools.cycle(pool), n))
 
 
 def group_colour(group: str) -> str:

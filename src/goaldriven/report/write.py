@@ -9,6 +9,7 @@ from goaldriven.report.identified import read_results
 from goaldriven.report.page import render
 from goaldriven.report.sections.alignment import alignment
 from goaldriven.report.sections.answer import answer
+from goaldriven.report.sections.experiments import experiments
 from goaldriven.report.sections.identification import identification
 from goaldriven.report.sections.methods import methods
 from goaldriven.report.sections.observables import trajectories
@@ -24,9 +25,9 @@ def write_report(folder: str | Path) -> Path:
 
     The page is one file without scripts or outside references: what was run, task performance,
     robustness across architectures (where there are some to compare), trajectories, identification
-    of the rule, alignment, and methods, each figure with a caption and its numbers as CSV. It is
-    written as far as the study has come: without identification, it says how to run it. The file
-    is written whole or not at all.
+    of the rule, experiments (those that were run), alignment, and methods, each figure with a
+    caption and its numbers as CSV. It is written as far as the study has come: without
+    identification, it says how to run it. The file is written whole or not at all.
 
     Raises
     ------
@@ -42,6 +43,7 @@ def write_report(folder: str | Path) -> Path:
         *robustness(data),
         trajectories(data),
         *identification(data, results),
+        *experiments(data),
         alignment(data),
         methods(data, results),
     )

@@ -109,6 +109,8 @@ def _decisions(group: Group) -> pd.DataFrame:
     trained = [out_of_fold(*one) for one in group]
     alpha = max(ALPHA, 1 / (1 + min(len(part.truth) for part in trained)))
     fewest = min(np.unique(part.truth, return_counts=True)[1].min() for part in trained)
+    # Rule by rule, a rule whose own networks are unsure does not hide strangers to the others. With
+    # barely enough networks, however, a stranger would have to be stranger than all of every rule.
     frames = []
     for (cell, fit), training in zip(group, trained, strict=True):
         test = judged(cell, fit)
@@ -116,8 +118,7 @@ def _decisions(group: Group) -> pd.DataFrame:
             training.scores, training.truth, test.scores, alpha,
             rules=fit.classes.tolist(), test_networks=test.networks,
             distances=(fit.found["distance_train"], fit.found["distance_test"]),
-            # Rule by rule, a rule that is easy to be unsure of does not hide the others' strangers.
-            per_rule=bool(fewest >= networks_needed(alpha)),
+            per_rule=bool(fewest >= 2 * networks_needed(alpha)),
         )  # fmt: skip
         of_network = dict(zip(test.networks.tolist(), test.truth.tolist(), strict=True))
         frames.append(frame.assign(truth=frame["network"].map(of_network), split=cell.number))

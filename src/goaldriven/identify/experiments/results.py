@@ -135,7 +135,7 @@ def load(folder: str | Path, experiment: str) -> Results:
         table, verdicts = (pd.read_csv(place / f"{n}.csv") for n in ("results", "verdicts"))
     except FileNotFoundError:
         raise DataError(f"DIR must hold results of experiment {experiment!r}, got none") from None
-    except (OSError, ValueError, KeyError, AttributeError) as error:
+    except (OSError, ValueError, KeyError, AttributeError, TypeError) as error:
         if isinstance(error, DataError):
             raise
         raise DataError(f"{place} cannot be read: {error}; run the experiment again") from None

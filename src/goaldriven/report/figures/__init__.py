@@ -5,6 +5,7 @@ can be shown in a notebook or saved with ``figure.savefig``.
 """
 
 from goaldriven.report.figures.alignment import alignment
+from goaldriven.report.figures.experiments import experiment
 from goaldriven.report.figures.identification import accuracy, confusion, importances
 from goaldriven.report.figures.performance import learning_curves, task_performance
 from goaldriven.report.figures.robustness import robustness
@@ -15,6 +16,7 @@ __all__ = [
     "accuracy",
     "alignment",
     "confusion",
+    "experiment",
     "importances",
     "learning_curves",
     "robustness",

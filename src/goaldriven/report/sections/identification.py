@@ -16,6 +16,8 @@ from goaldriven.report.names import (
     statistic_label,
 )
 from goaldriven.report.sections.answer import how_to_identify, measured
+from goaldriven.report.sections.experiments import hint
+from goaldriven.report.sections.outdated import outdated
 from goaldriven.report.study import StudyData
 
 
@@ -27,7 +29,7 @@ def identification(data: StudyData, results: Results | None) -> tuple[Section, S
         ("importances", "Which statistics matter"),
     )
     if results is None:
-        how = (Paragraph(how_to_identify(data), "notice"),)
+        how = (Paragraph(how_to_identify(data), "notice"), *hint(data))
         later = (Paragraph("This needs the identification, see above."),)
         return Section(*heads[0], how), Section(*heads[1], later), Section(*heads[2], later)
     return (
@@ -55,24 +57,9 @@ def _accuracy(data: StudyData, results: Results) -> tuple[Block, ...]:
         figures.accuracy(table),
         (Download("accuracy.csv", table),),
     )
-    return (*_outdated(data, results), plate, _accuracy_table(table))
-
-
-def _outdated(data: StudyData, results: Results) -> list[Block]:
-    """A notice if networks were trained since, or trained again."""
-    trained = {str(n.attrs["network_id"]) for n in data.trained}
-    missing, gone = trained - results.network_ids, results.network_ids - trained
-    if not missing | gone:
-        return []
-    counts = [
-        f"{len(some)} {what}" for some, what in ((missing, "not"), (gone, "no longer")) if some
-    ]
-    text = (
-        f"These results are of {plural(len(results.network_ids), 'network')}, the study has "
-        f"{plural(len(trained), 'trained network')} ({' and '.join(counts)} among them): run the "
-        "identification again."
-    )
-    return [Paragraph(text, "notice")]
+    stale = outdated(data, results.network_ids, "run the identification again")
+    notices = (Paragraph(stale, "notice"),) if stale else ()
+    return (*notices, plate, _accuracy_table(table), *hint(data))
 
 
 def _best_of_each_kind(results: Results) -> str:
