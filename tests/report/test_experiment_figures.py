@@ -12,9 +12,10 @@ from matplotlib.colors import same_color, to_hex
 
 from goaldriven.identify.experiments import EXPERIMENTS, Plot
 from goaldriven.report import figures
-from goaldriven.report.experiments import drawing, told
+from goaldriven.report.drawings import drawing
+from goaldriven.report.experiments import told
 from goaldriven.report.figures import experiments as kinds
-from goaldriven.report.sections.experiments import _span
+from goaldriven.report.sections.experiment_captions import span
 
 from . import planted_experiments as planted
 
@@ -198,7 +199,7 @@ def test_importances_are_pooled_over_splits_and_sorted():
     np.testing.assert_allclose([b.get_width() for b in sorted_bars(by_epoch)], [0.11, 0.31, 0.21])
     pooled = np.sqrt((98 * 0.01**2 + 100 * 0.01**2) / 99 / 100)  # within + between, of 100
     np.testing.assert_allclose(chosen.table["sem"], pooled)
-    assert _span(chosen) == (
+    assert span(chosen) == (
         f"Highest: gini, activation mean (0.3100 ± {pooled:.4f}); gini by epoch, epoch 5 "
         f"(0.3100 ± {pooled:.4f})."
     )

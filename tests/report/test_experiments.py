@@ -14,7 +14,8 @@ from goaldriven.identify.experiments import EXPERIMENTS, load_material, run
 from goaldriven.identify.experiments.results import save
 from goaldriven.report import write_report
 from goaldriven.report.blocks import Heading, Plate, Table
-from goaldriven.report.experiments import in_order, read_experiments
+from goaldriven.report.experiments import read_experiments
+from goaldriven.report.levels import in_order
 from goaldriven.report.sections.experiments import experiments as section
 from goaldriven.report.sections.experiments import in_short
 from goaldriven.report.study import StudyData
@@ -240,3 +241,14 @@ def test_levels_are_ordered_by_number_where_they_are_numbers():
     assert in_order(["none", "128/0", "32/1", "32/0"]) == ["none", "32/0", "32/1", "128/0"]
     assert in_order([30, 3, 100]) == [3, 30, 100]
     assert in_order(["b", "a", "b"]) == ["b", "a"]
+
+
+def test_numbers_among_words_are_sorted_by_size_and_thirds_by_time():
+    units = ["1000 units", "all units", "10% of units", "30 units", "1% of units, 50 stimuli"]
+    assert in_order(units) == [
+        "all units", "30 units", "1000 units", "10% of units", "1% of units, 50 stimuli",
+    ]  # fmt: skip
+    assert in_order(["late", "middle", "early"]) == ["early", "middle", "late"]
+    # Numbers that are part of a name say nothing of its size.
+    assert in_order(["svm", "conv1d", "knet5", "knet4"]) == ["svm", "conv1d", "knet5", "knet4"]
+    assert in_order(["1e-05", "0.001", "none"]) == ["none", "1e-05", "0.001"]

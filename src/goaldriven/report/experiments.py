@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,48 +11,22 @@ from typing import TYPE_CHECKING
 import pandas as pd
 
 from goaldriven.errors import DataError
+from goaldriven.report.drawings import COUNTED, Drawing, drawings, means
 from goaldriven.report.identified import confusion_table
 from goaldriven.report.names import level_label
 
 if TYPE_CHECKING:
-    from goaldriven.identify.experiments import Experiment, Finding, Plot, Results
+    from goaldriven.identify.experiments import Experiment, Finding, Results
 
 FOLDER = "experiments"
 """Where in a study's folder the results of experiments lie."""
 
 ACCURACIES = ("layer_accuracy", "network_accuracy")
 
-_COUNTED = ("chance", "train_layers", "test_layers", "test_networks")
-
-_NO_IMPORTANCES = (*_COUNTED, "network_accuracy")
-
 _CONFUSED = r"^layers (?P<true>.+) called (?P<predicted>.+)$"
-
-_MOST_PANELS = 12
 
 _MOST_MATRICES = 4
 """Confusions of more conditions are left to the tables."""
-
-_HELD = {"classifier": "random_forest", "observables": "all", "split_kind": "network"}
-"""What is shown where a column varies for which a figure has no room; else its first level."""
-
-
-@dataclass(frozen=True)
-class Drawing:
-    """What one figure of an experiment shows.
-
-    Attributes
-    ----------
-    plot : how it is drawn.
-    table : the rows that are drawn, one per mark.
-    held : column → the only level of it that is shown, where there are more.
-    left_out : how many levels of ``plot.facet`` there is no room for.
-    """
-
-    plot: Plot
-    table: pd.DataFrame
-    held: dict[str, object]
-    left_out: int = 0
 
 
 @dataclass(frozen=True)
@@ -154,64 +128,10 @@ def told(experiment: Experiment, results: Results) -> Told:
         results,
         summary,
         tuple(experiment.findings(results)),
-        tuple(drawing(results, summary, plot) for plot in experiment.plots),
+        drawings(results, summary, experiment.plots),
         confusions(results),
         others(results),
     )
-
-
-def drawing(results: Results, summary: pd.DataFrame, plot: Plot) -> Drawing:
-    """The rows that a figure shows: one per mark and metric.
-
-    Where another column than the figure's own varies within a mark, only one of its levels is kept:
-    the random forest, all observables, splits by network, or the first there is.
-
-    Raises
-    ------
-    KeyError : a column of the figure is not in the table.
-    """
-    table = summary if plot.kind != "importances" else _importances(results, plot.x)
-    own = [plot.x] if plot.kind == "importances" else list(columns_of(plot))
-    rows = table[table[own].notna().all(axis=1)]
-    keys = [*own, *(c for c in ("importance", "metric") if c not in own and c in rows)]
-    held: dict[str, object] = {}
-    for column in [*_HELD, *(c for c in results.condition if c not in _HELD)]:
-        if column in keys or column not in rows:
-            continue
-        if rows.groupby(keys, dropna=False)[column].nunique(dropna=False).max() > 1:
-            levels = list(dict.fromkeys(rows[column]))
-            level = _HELD[column] if _HELD.get(column) in levels else levels[0]
-            rows, held[column] = rows[rows[column] == level], level
-    left_out: list[object] = []
-    if plot.facet is not None and plot.kind != "importances":
-        left_out = in_order(rows[plot.facet].tolist())[_MOST_PANELS:]
-        rows = rows[~rows[plot.facet].isin(left_out)]
-    return Drawing(plot, rows.reset_index(drop=True), held, len(left_out))
-
-
-def columns_of(plot: Plot) -> tuple[str, ...]:
-    """The columns that a figure has an axis, a colour or a panel for."""
-    return tuple(dict.fromkeys(c for c in (plot.x, plot.hue, plot.facet) if c))
-
-
-def _importances(results: Results, x: str) -> pd.DataFrame:
-    """Mean and s.e.m. of every importance of each level of ``x``, by metric.
-
-    The experiment ``importance`` has its s.e.m. over trees or permutations; elsewhere it is over
-    splits. Accuracy on networks and counts are left out: a figure of importances has no room.
-    """
-    table = results.table
-    if {"importance", "importance_sd"} <= set(table["metric"]):
-        from goaldriven.identify.experiments.importance import importances
-
-        return importances(results).assign(metric="importance")
-    return _means(results, table[table[x].notna() & ~table["metric"].isin(_NO_IMPORTANCES)])
-
-
-def _means(results: Results, rows: pd.DataFrame) -> pd.DataFrame:
-    keys = [*results.condition, "classifier", "split_kind", "metric"]
-    values = rows.groupby(keys, sort=False, dropna=False)["value"]
-    return values.agg(["mean", "sem", "count"]).rename(columns={"count": "n"}).reset_index()
 
 
 def others(results: Results) -> pd.DataFrame:
@@ -220,8 +140,25 @@ def others(results: Results) -> pd.DataFrame:
     Columns: the condition's, ``classifier``, ``split_kind``, ``metric``, ``mean``, ``sem``, ``n``.
     """
     metric = results.table["metric"].astype(str)
-    common = metric.isin([*ACCURACIES, *_COUNTED]) | metric.str.match(_CONFUSED)
-    return _means(results, results.table[~common])
+    common = metric.isin([*ACCURACIES, *COUNTED]) | metric.str.match(_CONFUSED)
+    return means(results, results.table[~common])
+
+
+def not_drawn(one: Told) -> pd.DataFrame:
+    """The rows of ``others`` that no table of a figure tells.
+
+    Such a table tells the metrics that it has columns of, and whatever varies with the same columns
+    of the condition as it does.
+    """
+    told_here = pd.Series(False, index=one.others.index)
+    condition = [c for c in one.results.condition if one.others[c].nunique(dropna=False) > 1]
+    has = one.others[condition].notna()
+    for whole in (drawing.whole for drawing in one.drawings if drawing.whole is not None):
+        own = [c in whole for c in condition]
+        told_here |= one.others["metric"].isin(whole.columns)
+        if any(own):
+            told_here |= (has == own).all(axis=1)
+    return one.others[~told_here]
 
 
 def confusions(results: Results) -> dict[str, pd.DataFrame]:
@@ -258,23 +195,3 @@ def statuses(found: Iterable[Told]) -> list[tuple[str, int]]:
     order = ("reproduced", "not reproduced", "not testable here", "not in the paper")
     every = [finding.status for one in found for finding in one.findings]
     return [(status, every.count(status)) for status in order if status in every]
-
-
-def in_order(levels: Sequence[object]) -> list[object]:
-    """Each level once: words as they came, then numbers by size.
-
-    >>> in_order(["none", "128/0", "32/1", "32/0", "none"]), in_order([9, 2.0, 4])
-    (['none', '32/0', '32/1', '128/0'], [2.0, 4, 9])
-    """
-    once = list(dict.fromkeys(levels))
-    numbers = {level: parts for level in once if (parts := _numbers(level))}
-    words = [level for level in once if level not in numbers]
-    return [*words, *sorted(numbers, key=lambda level: numbers[level])]
-
-
-def _numbers(level: object) -> tuple[float, ...]:
-    """A number, or several between strokes (levels of two factors at once); none in a word."""
-    try:
-        return tuple(float(part) for part in str(level).split("/"))
-    except ValueError:
-        return ()

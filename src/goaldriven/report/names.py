@@ -75,6 +75,7 @@ _LEVELS: dict[str, Callable[[str], str]] = {
     "split_kind": split_label,
     "statistic": statistic_label,
     "measure": group_label,
+    "rules": lambda name: "all rules" if name == "all" else name.replace("_", " "),
 }
 
 
@@ -96,6 +97,11 @@ _COLUMNS = {
     "trained": "trained on",
     "tested": "tested on",
     "pair": "pair of rules",
+    "left_out": "rule left out",
+    "named": "what is named",
+    "families_by": "how families are called",
+    "sets": "what sets are calibrated on",
+    "stage": "probabilities",
 }
 
 

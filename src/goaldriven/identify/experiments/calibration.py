@@ -39,7 +39,7 @@ from goaldriven.identify.experiments.scored import (
     wide,
     with_interval,
 )
-from goaldriven.identify.experiments.spec import Experiment, Finding, Plot
+from goaldriven.identify.experiments.spec import Experiment, Finding, Measure, Plot
 
 CLASSIFIERS = ("random_forest", "svm", "kernel_svm", "logistic_regression")
 COVERAGES = (0.8, 0.9, 0.95)
@@ -176,6 +176,12 @@ def conformal(results: Results) -> pd.DataFrame:
     return wide(results.table, ("classifier", "sets", "coverage", "of_rule"))
 
 
+def _of_all_rules(results: Results) -> pd.DataFrame:
+    """The rows of `conformal` that are about the networks of all rules together."""
+    table = conformal(results)
+    return table[table["of_rule"] == EVERY].drop(columns="of_rule")
+
+
 def _found(results: Results) -> Sequence[Finding]:
     return (_scores_found(results), _sets_found(results), *_impossible(results))
 
@@ -265,7 +271,32 @@ CALIBRATION = Experiment(
     "ours",
     _calibration,
     _found,
-    (Plot("levels", "classifier", "observables"),),
+    (
+        Plot("levels", "classifier", "observables", title="accuracies"),
+        Plot(
+            "reliability",
+            "confidence",
+            "stage",
+            "classifier",
+            "mean probability of the verdict",
+            table=reliability,
+            measures=(Measure("accuracy", "share that is right", "confidence", "calibrated"),),
+            title="reliability of verdicts on networks",
+        ),
+        Plot(
+            "lines",
+            "coverage",
+            "sets",
+            "classifier",
+            "stated coverage",
+            table=_of_all_rules,
+            measures=(
+                Measure("covered", "true rule in the set", "coverage", "as stated"),
+                Measure("mean_size", "rules in a set"),
+            ),
+            title="sets with a stated coverage",
+        ),
+    ),
     after=_after,
 )
 

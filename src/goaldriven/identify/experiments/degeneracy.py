@@ -27,7 +27,7 @@ from goaldriven.identify.experiments.scored import (
     wide,
     with_interval,
 )
-from goaldriven.identify.experiments.spec import Experiment, Finding
+from goaldriven.identify.experiments.spec import Experiment, Finding, Measure, Plot
 from goaldriven.identify.splits import TEST_SHARE
 
 CLASSIFIERS = ("random_forest", "svm")
@@ -192,6 +192,18 @@ DEGENERACY = Experiment(
     "ours",
     _degeneracy,
     _found,
+    (
+        Plot(
+            "pairs",
+            "rule_a",
+            "classifier",
+            "observables",
+            y="rule_b",
+            table=degeneracies,
+            measures=(Measure("pair_accuracy", "balanced accuracy on networks", 0.5, "chance"),),
+            mark="indistinguishable",
+        ),
+    ),
     after=pair_rows,
 )
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -30,7 +31,7 @@ from goaldriven.identify.experiments.scored import (
     wide,
     with_interval,
 )
-from goaldriven.identify.experiments.spec import Experiment, Finding, Plot, accuracy, told
+from goaldriven.identify.experiments.spec import Experiment, Finding, Measure, Plot, accuracy, told
 from goaldriven.identify.experiments.views import relabelled
 from goaldriven.specs.rules import RULES
 from goaldriven.trajectories import read
@@ -249,6 +250,31 @@ def _confused_pairs(keys: Row, group: Group) -> Iterator[Row]:
             yield from rows(keys | {"pair": f"{a} and {b}"}, {"exchanged_layers": share})
 
 
+def accuracies(results: Results) -> pd.DataFrame:
+    """Accuracies on rules and, each way, on families: columns of `Results.summary`, and ``named``.
+
+    Chance on families is that of a classifier of families, whichever way they are called.
+    """
+    common = results.summary()
+    chance = common[common["level"] == COARSE].groupby("classifier")["chance"].mean()
+    table = results.table[results.table["family"].isna()].dropna(subset="families_by")
+    found = [common[common["level"] == FINE].drop(columns="level").assign(named=FINE)]
+    for metric in ("layer_accuracy", "network_accuracy"):
+        keys = ["families_by", "classifier", "split_kind"]
+        of: dict[str, Any] = {
+            name: table[table["metric"] == f"family_{metric}{name}"].groupby(keys, sort=False)
+            for name in ("", "_low", "_high")
+        }
+        each = of[""]["value"].agg(mean="mean", sem="sem", splits="count")
+        for end in ("low", "high"):
+            each[end] = of[f"_{end}"]["value"].mean()
+        each = each.reset_index()
+        each["named"] = f"{COARSE}, " + each.pop("families_by")
+        each["chance"] = each["classifier"].map(chance)
+        found.append(each.assign(metric=metric, networks=common["networks"].iloc[0]))
+    return pd.concat(found, ignore_index=True)
+
+
 def _found(results: Results) -> Sequence[Finding]:
     summary, table = results.summary(), results.table
     text = []
@@ -311,7 +337,18 @@ RULE_FAMILIES = Experiment(
     "ours",
     _families,
     _found,
-    (Plot("levels", "level", "classifier"),),
+    (
+        Plot("levels", "named", "classifier", table=accuracies, title="rules and families"),
+        Plot(
+            "levels",
+            "family",
+            "families_by",
+            "classifier",
+            table=lambda results: wide(results.table, ("family", "families_by", "classifier")),
+            measures=(Measure("family_recall", "networks of the family called so"),),
+            title="each family",
+        ),
+    ),
     measure=confusion_of,
     after=_after,
 )

@@ -32,7 +32,7 @@ from goaldriven.identify.experiments.scored import (
     wide,
     with_interval,
 )
-from goaldriven.identify.experiments.spec import Experiment, Finding
+from goaldriven.identify.experiments.spec import Experiment, Finding, Measure, Plot
 from goaldriven.identify.splits import Split
 
 CLASSIFIERS = ("random_forest", "svm")
@@ -240,6 +240,31 @@ OPEN_SET = Experiment(
     "ours",
     _open_set,
     _found,
+    (
+        Plot(
+            "levels",
+            "left_out",
+            "method",
+            "classifier",
+            "rule left out",
+            table=strangers,
+            measures=(
+                Measure("auroc", "AUROC of strangers", 0.5, "chance"),
+                Measure("detection", "strangers detected"),
+                Measure("false_alarm", "known called strangers", "alpha", "as stated"),
+            ),
+            title="strangers detected, and false alarms",
+        ),
+        Plot(
+            "levels",
+            "left_out",
+            "classifier",
+            x_label="rule left out",
+            table=lambda results: wide(results.table, ("left_out", "classifier")),
+            measures=(Measure("known_accuracy", "networks of the known rules named right"),),
+            title="networks of the other rules",
+        ),
+    ),
     after=_after,
 )
 """Common accuracies (``network_accuracy``, ``layer_accuracy``) count every network of the left-out

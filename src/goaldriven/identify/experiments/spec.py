@@ -18,24 +18,58 @@ Status = Literal["reproduced", "not reproduced", "not testable here", "not in th
 
 
 @dataclass(frozen=True)
+class Measure:
+    """One of an experiment's own numbers, to be drawn in place of its accuracies.
+
+    Attributes
+    ----------
+    column : of the plot's table; its 95% interval is in ``<column>_low`` and ``<column>_high``,
+        where it has one.
+    label : what it is, for an axis.
+    reference : what it is to be compared with, a column of the table or a number, drawn dashed.
+    reference_label : what that is.
+    """
+
+    column: str
+    label: str
+    reference: str | float | None = None
+    reference_label: str = ""
+
+
+@dataclass(frozen=True)
 class Plot:
-    """How an experiment's summary is drawn.
+    """How an experiment's summary, or another table of its results, is drawn.
 
     Attributes
     ----------
     kind : ``"levels"`` (one mark per level of ``x``), ``"lines"`` (over a numeric ``x``),
-        ``"grid"`` (a table of ``x`` × ``hue`` in colour) or ``"importances"``.
-    x, hue, facet : columns of the summary.
+        ``"grid"`` (a table of ``x`` × ``hue`` in colour), ``"importances"``, ``"reliability"``
+        (a measure over the confidence ``x``, and below it how many verdicts there are: columns
+        ``left``, ``right`` and ``count`` of bins) or ``"pairs"`` (a measure of each pair of ``x``
+        and ``y`` in colour: of one level of ``hue`` below the diagonal, of another above).
+    x, hue, facet : columns of the table.
     x_label : for the axis.
     log_x : whether it is logarithmic.
+    y : the other column of ``"pairs"``.
+    table : results → the table: tidy, one row per mark with the measures in columns. Without
+        ``measures`` it has the columns of `Results.summary`, which is the table if this is None.
+    measures : what is drawn of the table, a panel each; for kinds other than ``"levels"`` and
+        ``"lines"`` a single one.
+    mark : a column of truth values: where true, a cell of ``"pairs"`` is outlined.
+    title : what the figure shows, in a few words, where an experiment has several.
     """
 
-    kind: Literal["levels", "lines", "grid", "importances"]
+    kind: Literal["levels", "lines", "grid", "importances", "reliability", "pairs"]
     x: str
     hue: str = "classifier"
     facet: str | None = None
     x_label: str = ""
     log_x: bool = False
+    y: str = ""
+    table: Callable[[Results], pd.DataFrame] | None = None
+    measures: tuple[Measure, ...] = ()
+    mark: str = ""
+    title: str = ""
 
 
 @dataclass(frozen=True)

@@ -10,15 +10,16 @@ from matplotlib.axes import Axes
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 
-from goaldriven.report.experiments import in_order
 from goaldriven.report.figures.experiment_layout import (
     Panel,
     across,
+    broken,
     panels_of,
     text_inches,
     title_lines,
     titled,
 )
+from goaldriven.report.levels import in_order
 from goaldriven.report.names import column_label, level_label
 from goaldriven.report.style import WIDTH, new_figure, styled
 
@@ -57,6 +58,7 @@ def grid(table: pd.DataFrame, plot: Plot) -> Figure:
     if set(rows) == set(columns):
         rows = columns  # what was trained on, what was tested: the diagonal runs down
     column_labels = [level_label(side, level) for level in columns]
+    words = [word for label in column_labels for word in label.split()]
     left = text_inches([level_label(down, level) for level in rows]) + 0.5
     panels = panels_of(table, plot.facet)
     abreast = across(len(panels), WIDTH - left, max(1.2, _CELL[0] * len(columns)))
@@ -64,8 +66,11 @@ def grid(table: pd.DataFrame, plot: Plot) -> Figure:
     wide = min(0.95, inches / len(columns))
     narrow = _NARROW if len(rows) > _MANY else _CELL[1]
     high = 0.34 if wide >= _WITH_INTERVAL[0] and len(rows) <= _MOST_COLUMNS else narrow
-    crowded = text_inches(column_labels) + 0.05 > wide
-    below = (text_inches(column_labels) if crowded else 0.15) + 0.15
+    crowded = text_inches(words) + 0.05 > wide
+    if not crowded:
+        column_labels = [broken(label, wide) for label in column_labels]
+    deepest = max(label.count("\n") for label in column_labels)
+    below = (text_inches(column_labels) if crowded else 0.15 + 0.13 * deepest) + 0.15
     n_rows = -(-len(panels) // abreast)
     above = 0.17 * title_lines(panels, inches) + 0.08
     width = left + abreast * (wide * len(columns) + 0.12) + 0.1

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
 
-from goaldriven.report.experiments import in_order
+from goaldriven.report.levels import in_order
 from goaldriven.report.names import group_label, level_label
 from goaldriven.report.style import WIDTH, group_colour, new_figure, styled
 from goaldriven.specs import STATISTICS

@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
-from goaldriven.report.experiments import in_order
+from goaldriven.report.levels import in_order
 from goaldriven.report.names import level_label
 from goaldriven.report.style import (
     GREY,
@@ -31,6 +31,9 @@ CHANCE_DASHES = (0, (4, 2))
 
 _LETTER = 0.062
 """Inches that a letter of a label takes."""
+
+_LARGER_LETTER = 0.07
+"""Inches that a letter of an axis's label takes."""
 
 _ORDERED = 4
 """From this many numeric levels on, colours go from dark to light with the number."""
@@ -156,3 +159,14 @@ def accuracy_ticks(axes: Axes, which: str, inches: float) -> None:
     axis = axes.xaxis if which == "x" else axes.yaxis
     axis.set_major_locator(MaxNLocator(int(np.clip(inches / 0.33, 2, 5)), steps=[1, 2, 2.5, 5, 10]))
     axes.grid(axis=which, color="#ececec", lw=0.6)  # type: ignore[arg-type]
+
+
+def broken(label: str, inches: float) -> str:
+    """The label of a tick broken between its words where it is wider than this."""
+    letters = max(1, int(inches / _LETTER))
+    return "\n".join(textwrap.wrap(label, letters, break_long_words=False))
+
+
+def wrapped(label: str, inches: float) -> str:
+    """The label of an axis broken into lines that fit."""
+    return "\n".join(textwrap.wrap(label, max(10, int(inches / _LARGER_LETTER))))

@@ -1,9 +1,9 @@
 """Figures of experiments: one function for each kind of `Plot`, tidy table → figure.
 
-Every function takes the rows that are drawn (``Drawing.table`` of `goaldriven.report.experiments`)
+Every function takes the rows that are drawn (``Drawing.table`` of `goaldriven.report.drawings`)
 and the plot that says which column is which. Accuracies are those on single layers, as published,
 with the 95% interval over networks; where there is room, an open diamond is the accuracy of
-verdicts on whole networks.
+verdicts on whole networks. Other measures of an experiment are drawn where the plot names them.
 """
 
 from __future__ import annotations
@@ -11,19 +11,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-import numpy as np
 import pandas as pd
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import FixedLocator, FuncFormatter, NullFormatter, NullLocator
 
-from goaldriven.report.experiments import in_order
 from goaldriven.report.figures.experiment_grid import grid
 from goaldriven.report.figures.experiment_importances import importances
 from goaldriven.report.figures.experiment_layout import (
-    CHANCE_DASHES,
-    Panel,
     accuracy_range,
     accuracy_ticks,
     across,
@@ -36,8 +30,19 @@ from goaldriven.report.figures.experiment_layout import (
     title_lines,
     titled,
 )
+from goaldriven.report.figures.experiment_measures import measured_levels, measured_lines
+from goaldriven.report.figures.experiment_pairs import pairs
+from goaldriven.report.figures.experiment_panels import (
+    level_panel,
+    line_panel,
+    number_axis,
+    padded,
+    tidy_grid,
+)
+from goaldriven.report.figures.experiment_reliability import reliability
+from goaldriven.report.levels import in_order
 from goaldriven.report.names import column_label, level_label
-from goaldriven.report.style import GREY, MOST_BANDS, WIDTH, RuleStyle, new_figure, styled
+from goaldriven.report.style import WIDTH, new_figure, styled
 
 if TYPE_CHECKING:
     from goaldriven.identify.experiments import Plot
@@ -49,10 +54,9 @@ def experiment(table: pd.DataFrame, plot: Plot) -> Figure:
     """The figure of an experiment, by the kind of its plot."""
     if plot.kind == "lines" and not pd.api.types.is_numeric_dtype(table[plot.x]):
         return levels(table, plot)
-    return _KINDS[plot.kind](table, plot)
+    draw = _MEASURED.get(plot.kind) if plot.measures else None
+    return (draw or _KINDS[plot.kind])(table, plot)
 
-
-_FEW = 6
 
 _MANY = 24
 """More rows than this are drawn closer together."""
@@ -86,11 +90,11 @@ def levels(table: pd.DataFrame, plot: Plot) -> Figure:
     figure = new_figure(WIDTH, height)
     grid_of_axes = figure.subplots(n_rows, columns, squeeze=False, sharex=True, sharey=True)
     for axes, panel in zip(grid_of_axes.flat, panels, strict=False):
-        _level_panel(axes, panel, plot, rows, styles)
+        level_panel(axes, panel, plot, rows, styles)
         titled(axes, panel.title, inches)
-        axes.set_xlim(*_padded(accuracy_range(table)))
+        axes.set_xlim(*padded(accuracy_range(table)))
         accuracy_ticks(axes, "x", inches)
-    _tidy_grid(grid_of_axes, len(panels))
+    tidy_grid(grid_of_axes, len(panels))
     first = grid_of_axes[0, 0]
     first.set_yticks(range(len(rows)), labels)
     first.set_ylim(len(rows) - 0.5, -0.5)
@@ -110,39 +114,6 @@ def _rows(table: pd.DataFrame, plot: Plot) -> list[object]:
     return sorted(rows, key=lambda level: -mean.get(level, 0.0))
 
 
-def _level_panel(
-    axes: Axes, panel: Panel, plot: Plot, rows: list[object], styles: dict[object, RuleStyle]
-) -> None:
-    position = {level: i for i, level in enumerate(rows)}
-    offsets = dict(zip(styles, 0.76 * ((np.arange(len(styles)) + 0.5) / len(styles) - 0.5),
-                       strict=True))  # fmt: skip
-    by_metric = dict(list(panel.rows.groupby("metric")))
-    layers = by_metric.get("layer_accuracy", panel.rows.iloc[:0])
-    for level, style in styles.items():
-        mine = layers[layers[plot.hue] == level]
-        y = np.array([position[x] for x in mine[plot.x]], dtype=float) + offsets[level]
-        axes.hlines(y, mine["low"], mine["high"], style.colour, lw=1.3, alpha=0.75)
-        axes.plot(
-            mine["mean"], y, style.marker, color=style.colour, markersize=4.2,
-            markeredgecolor="white", markeredgewidth=0.4, zorder=3, clip_on=False,
-        )  # fmt: skip
-        networks = by_metric.get("network_accuracy", panel.rows.iloc[:0])
-        networks = networks[networks[plot.hue] == level]
-        y = np.array([position[x] for x in networks[plot.x]], dtype=float) + offsets[level]
-        axes.plot(
-            networks["mean"], y, "D", markersize=2.8, markerfacecolor="white",
-            markeredgecolor=style.colour, markeredgewidth=0.8, zorder=4, clip_on=False,
-        )  # fmt: skip
-    chances = layers.groupby(plot.x)["chance"].mean()
-    for level, chance in chances.items():
-        middle = position[level]
-        axes.plot([chance, chance], [middle - 0.5, middle + 0.5], color=GREY, lw=0.9,
-                  linestyle=CHANCE_DASHES, zorder=1)  # fmt: skip
-    for edge in np.arange(len(rows) - 1) + 0.5:
-        axes.axhline(edge, color="#efefef", lw=0.8, zorder=0)
-    axes.tick_params(axis="y", length=0)
-
-
 def _verdict_handles(table: pd.DataFrame) -> list[Line2D]:
     if not (table["metric"] == "network_accuracy").any():
         return []
@@ -150,20 +121,6 @@ def _verdict_handles(table: pd.DataFrame) -> list[Line2D]:
         Line2D([], [], linestyle="none", marker="D", markersize=3.6, markerfacecolor="white",
                markeredgecolor="black", label="verdict on a whole network")
     ]  # fmt: skip
-
-
-def _padded(limits: tuple[float, float]) -> tuple[float, float]:
-    low, high = limits
-    return low - 0.02 * (high - low), high + 0.03 * (high - low)
-
-
-def _tidy_grid(grid_of_axes: np.ndarray, n_panels: int) -> None:
-    """Hide panels that hold nothing; the lowest of each column then has the axis's numbers."""
-    columns = grid_of_axes.shape[1]
-    for i, axes in enumerate(grid_of_axes.flat):
-        axes.set_visible(i < n_panels)
-        if i < n_panels <= i + columns:
-            axes.tick_params(axis="x", labelbottom=True)
 
 
 @styled
@@ -188,57 +145,16 @@ def lines(table: pd.DataFrame, plot: Plot) -> Figure:
     figure = new_figure(WIDTH, height + n_rows * (1.75 if n_rows > 1 else 2.4))
     grid_of_axes = figure.subplots(n_rows, columns, squeeze=False, sharex=True, sharey=True)
     for axes, panel in zip(grid_of_axes.flat, panels, strict=False):
-        _line_panel(axes, panel, plot, styles)
+        line_panel(axes, panel, plot, styles)
         titled(axes, panel.title, inches)
-        axes.set_ylim(*_padded(accuracy_range(table)))
+        axes.set_ylim(*padded(accuracy_range(table)))
         accuracy_ticks(axes, "y", 1.5)
-    _tidy_grid(grid_of_axes, len(panels))
-    _number_axis(grid_of_axes[0, 0], table[plot.x], plot)
+    tidy_grid(grid_of_axes, len(panels))
+    number_axis(grid_of_axes[0, 0], table[plot.x], plot)
     figure.supxlabel(plot.x_label or column_label(plot.x), fontsize=8)
     figure.supylabel(ON_LAYERS, fontsize=8)
     legend(figure, plot.hue, styles, lines=True, extra=extra)
     return figure
-
-
-def _line_panel(axes: Axes, panel: Panel, plot: Plot, styles: dict[object, RuleStyle]) -> None:
-    rows = panel.rows.sort_values(plot.x)
-    for level, style in styles.items():
-        mine = rows[rows[plot.hue] == level]
-        axes.plot(
-            mine[plot.x], mine["mean"], color=style.colour, linestyle=style.dashes, lw=1.4,
-            marker=style.marker, markersize=3.8, markeredgecolor="white", markeredgewidth=0.4,
-            zorder=3,
-        )  # fmt: skip
-        if len(mine) == 1:  # a band of one point has no width
-            axes.vlines(mine[plot.x], mine["low"], mine["high"], style.colour, lw=1.0, alpha=0.75)
-        elif len(styles) <= MOST_BANDS:
-            axes.fill_between(mine[plot.x], mine["low"], mine["high"], color=style.colour,
-                              alpha=0.15, lw=0)  # fmt: skip
-    chance = rows.groupby(plot.x)["chance"].mean()
-    if len(chance) == 1 or np.ptp(chance) < 1e-9:
-        axes.axhline(chance.iloc[0], color=GREY, lw=0.9, linestyle=CHANCE_DASHES, zorder=1)
-    else:
-        axes.plot(chance.index, chance, color=GREY, lw=0.9, linestyle=CHANCE_DASHES, zorder=1)
-
-
-def _number_axis(axes: Axes, values: pd.Series, plot: Plot) -> None:
-    """A logarithmic scale where it is asked for, linear around 0 where there is one.
-
-    Few numbers are themselves the ticks; of many, the powers of ten.
-    """
-    if not plot.log_x:
-        return
-    positive = values[values > 0]
-    if len(positive) == len(values):
-        axes.set_xscale("log")
-    elif len(positive):
-        axes.set_xscale("symlog", linthresh=positive.min(), linscale=0.5)
-    axes.xaxis.set_minor_formatter(NullFormatter())
-    numbers = np.unique(values)
-    if len(numbers) <= _FEW:
-        axes.xaxis.set_major_locator(FixedLocator(numbers.tolist()))
-        axes.xaxis.set_minor_locator(NullLocator())
-        axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
 
 
 _KINDS: dict[str, Callable[[pd.DataFrame, Plot], Figure]] = {
@@ -246,4 +162,12 @@ _KINDS: dict[str, Callable[[pd.DataFrame, Plot], Figure]] = {
     "lines": lines,
     "grid": grid,
     "importances": importances,
+    "reliability": reliability,
+    "pairs": pairs,
 }
+
+_MEASURED: dict[str, Callable[[pd.DataFrame, Plot], Figure]] = {
+    "levels": measured_levels,
+    "lines": measured_lines,
+}
+"""Of measures other than accuracies, where that is another function."""
