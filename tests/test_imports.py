@@ -39,7 +39,7 @@ COMMON = {"specs", "errors", "layers", "modes"}
 LOWEST = {"errors", "layers", "heads", "modes"}
 TORCH_FREE = ("specs", "errors", "layers", "trajectories", "identify", "report", "studies", "cli",
               "commands", "__init__")  # fmt: skip
-TORCH_ALLOWED = {"identify/conv1d.py", "studies/worker.py"}
+TORCH_ALLOWED = {"identify/conv1d.py", "identify/transformer.py", "studies/worker.py"}
 
 
 def _part(path: Path) -> str:

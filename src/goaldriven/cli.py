@@ -151,12 +151,18 @@ def identify(
     ] = "admissible",
     splits: Annotated[int, typer.Option(min=1, help="Train/test splits of each kind.")] = 10,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the splits and classifiers.")] = 0,
+    classifier: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--classifier", metavar="NAME", help="May be repeated; default all but the extra ones."
+        ),
+    ] = None,
     jobs: Jobs = None,
 ) -> None:
     """Train and test classifiers of the learning rule; write the results beside the data."""
     from goaldriven.commands import identifying
 
-    identifying.identify(folder, grid.value, statistics, splits, seed, jobs)
+    identifying.identify(folder, grid.value, statistics, splits, seed, jobs, classifier or [])
 
 
 experiments = typer.Typer(

@@ -10,7 +10,7 @@ import pytest
 
 import goaldriven as gd
 from goaldriven.errors import DataError, IdentificationError
-from goaldriven.identify import CLASSIFIERS, features, identify
+from goaldriven.identify import DEFAULT_CLASSIFIERS, features, identify
 from goaldriven.identify.candidates import probabilities
 
 from .made_up import FEW, make_examples, with_rules
@@ -49,7 +49,7 @@ def found():
 
 def test_a_planted_difference_is_found_by_all(found):
     _, results = found
-    for name in CLASSIFIERS:
+    for name in DEFAULT_CLASSIFIERS:
         for kind in ("network", "layer"):
             where = {"split_kind": kind, "classifier": name}
             assert accuracy(results, observables="all", **where) > 0.9
@@ -154,7 +154,7 @@ def test_summary_is_mean_and_standard_error(found):
 def test_scores_of_the_kept_classifiers_are_those_in_the_tables(found):
     """From the kept classifier of split 0: accuracy, confusions and verdicts, by hand."""
     examples, results = found
-    for name in CLASSIFIERS:
+    for name in DEFAULT_CLASSIFIERS:
         fitted = results.classifier(name, "all", "network", 0)
         split = next(s for s in results.splits if s.kind == "network")
         tested = examples.isel(example=split.test)
@@ -186,7 +186,7 @@ def test_importances_point_at_what_was_planted(found):
     assert (gini["sem"] > 0).any()
     permuted = table[table["kind"] == "permutation"]
     assert set(permuted["observables"]) == {"all"}
-    assert set(permuted["classifier"]) == set(CLASSIFIERS)
+    assert set(permuted["classifier"]) == set(DEFAULT_CLASSIFIERS)
     assert (permuted["n"] == 2).all()  # splits × one repeat
     for _, rows in [*gini.query("observables == 'all'").groupby("split_kind"),
                     *permuted.groupby(["classifier", "split_kind"])]:  # fmt: skip
@@ -315,8 +315,9 @@ BAD = {
     "grid": ({"grid": "fast"}, "grid must be one of paper, quick; got 'fast'"),
     "classifier": (
         {"classifiers": ["random_forrest"]},
-        "classifiers: each must be one of conv1d, kernel_svm, logistic_regression, "
-        "random_forest, svm; got 'random_forrest' (did you mean 'random_forest'?)",
+        "classifiers: each must be one of boosted_trees, conv1d, kernel_svm, logistic_regression, "
+        "random_forest, rocket, svm, transformer; got 'random_forrest' (did you mean "
+        "'random_forest'?)",
     ),
     "classifier text": (
         {"classifiers": "svm"},

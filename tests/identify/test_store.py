@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import skops.io
-from sklearn.ensemble import RandomForestClassifier
+from sklearn.ensemble import HistGradientBoostingClassifier, RandomForestClassifier
 from sklearn.pipeline import Pipeline
 
 from goaldriven.errors import DataError, StudyError
@@ -36,7 +36,9 @@ def examples():
 
 @pytest.fixture(scope="module")
 def results(examples):
-    return identify(examples, observables=["all"], n_splits=2, permutations=1)
+    return identify(
+        examples, classifiers=tuple(CLASSIFIERS), observables=["all"], n_splits=2, permutations=1
+    )
 
 
 @pytest.fixture
@@ -172,6 +174,41 @@ def test_trees_that_point_outside_themselves(saved, damage):
     state["nodes"] = nodes
     tree.__setstate__(state)
     replace_classifier(saved, Pipeline([("classify", forest)]))
+    with pytest.raises(DataError, match="a tree points outside itself"):
+        load(saved)
+
+
+BOOSTED_DAMAGE = {
+    "left": ("left", 10**6),
+    "right": ("right", 10**6),
+    "loop": ("left", 0),
+    "feature": ("feature_idx", 10**6),
+    "feature before the first": ("feature_idx", -1),
+    "category": ("is_categorical", 1),
+}
+
+
+@pytest.mark.parametrize(("field", "value"), BOOSTED_DAMAGE.values(), ids=BOOSTED_DAMAGE)
+def test_boosted_trees_that_point_outside_themselves(saved, field, value):
+    rng = np.random.default_rng(0)
+    x, y = rng.normal(size=(90, 9)), np.arange(90) % 3
+    trees = HistGradientBoostingClassifier(max_iter=2, early_stopping=False).fit(x, y)
+    trees._predictors[1][2].nodes[field][0] = value
+    replace_classifier(saved, Pipeline([("classify", trees)]))
+    with pytest.raises(DataError, match="a tree points outside itself"):
+        load(saved)
+
+
+@pytest.mark.parametrize("n_features", [1, None])
+def test_boosted_trees_that_claim_other_features(saved, n_features):
+    """Of more features than their input is checked to have."""
+    rng = np.random.default_rng(0)
+    x, y = rng.normal(size=(90, 9)) * (np.arange(9) == 8), np.arange(90) % 3
+    trees = HistGradientBoostingClassifier(max_iter=2, early_stopping=False).fit(x, y)
+    del trees.n_features_in_
+    if n_features:
+        trees.n_features_in_ = n_features
+    replace_classifier(saved, Pipeline([("classify", trees)]))
     with pytest.raises(DataError, match="a tree points outside itself"):
         load(saved)
 

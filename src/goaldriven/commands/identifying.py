@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import pandas as pd
@@ -23,9 +24,16 @@ from goaldriven.studies.runner import usable_cores
 
 
 def identify(
-    path: Path, grid: str, statistics: str, splits: int, seed: int, jobs: int | None
+    path: Path,
+    grid: str,
+    statistics: str,
+    splits: int,
+    seed: int,
+    jobs: int | None,
+    classifiers: Sequence[str] = (),
 ) -> None:
-    """Fit and test the classifiers on a study's trajectories."""
+    """Fit and test the classifiers on a study's trajectories; the default ones if none is named."""
+    from goaldriven.identify import DEFAULT_CLASSIFIERS
     from goaldriven.identify import identify as run
     from goaldriven.trajectories import load_examples
 
@@ -43,6 +51,7 @@ def identify(
         results = run(
             examples,
             grid=grid,
+            classifiers=classifiers or DEFAULT_CLASSIFIERS,
             statistics=statistics,
             n_splits=splits,
             seed=seed,

@@ -6,15 +6,16 @@ import sys
 import types
 from typing import Any
 
-from goaldriven.identify.classifiers import CLASSIFIERS, GRIDS, Classifier
-from goaldriven.identify.identification import OBSERVABLES, identify
+from goaldriven.identify.classifiers import CLASSIFIERS, DEFAULT_CLASSIFIERS, GRIDS, Classifier
 from goaldriven.identify.features import VIEWS, Layout, features, layout_of
+from goaldriven.identify.identification import OBSERVABLES, identify
 from goaldriven.identify.results import Fitted, Identification
 from goaldriven.identify.splits import SPLITTERS, Split, by_layer, by_network
 from goaldriven.identify.store import load
 
 __all__ = [
     "CLASSIFIERS",
+    "DEFAULT_CLASSIFIERS",
     "GRIDS",
     "OBSERVABLES",
     "SPLITTERS",

@@ -8,14 +8,17 @@ from typing import Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.ensemble import RandomForestClassifier
-from sklearn.linear_model import LogisticRegression
+from sklearn.ensemble import HistGradientBoostingClassifier, RandomForestClassifier
+from sklearn.linear_model import LogisticRegression, RidgeClassifier
 from sklearn.pipeline import Pipeline
+from sklearn.preprocessing import StandardScaler
 from sklearn.svm import SVC, LinearSVC
 
 from goaldriven.identify.conv1d import Conv1D
 from goaldriven.identify.features import N_POSITIONS, Layout
+from goaldriven.identify.rocket import RandomKernels
 from goaldriven.identify.scaling import FirstAxes, PrincipalAxes, Ranks, ZScore
+from goaldriven.identify.transformer import EpochTransformer
 
 Scaling = Literal["none", "zscore", "ranks"]
 Matrix = NDArray[np.float64]
@@ -143,6 +146,88 @@ class Convolution:
         return Pipeline([*_scaler(self.scaling), ("classify", network)])
 
     def trial(self) -> Convolution:
+        return replace(self, epochs=self.trial_epochs or self.epochs)
+
+
+@dataclass(frozen=True)
+class Boosted:
+    """Gradient-boosted trees on histograms, without early stopping.
+
+    Attributes
+    ----------
+    learning_rate, iterations, leaves : one tree of at most ``leaves`` leaves per rule in each
+        iteration.
+    max_features : share of the features tried at each node.
+    bins : values that a feature is rounded to.
+    trial_iterations : iterations while candidates are compared; None for ``iterations``.
+    """
+
+    learning_rate: float
+    iterations: int
+    leaves: int
+    max_features: float = 1.0
+    bins: int = 255
+    trial_iterations: int | None = None
+
+    def pipeline(self, layout: Layout, seed: int) -> Pipeline:
+        trees = HistGradientBoostingClassifier(
+            learning_rate=self.learning_rate, max_iter=self.iterations,
+            max_leaf_nodes=self.leaves, max_features=self.max_features, max_bins=self.bins,
+            early_stopping=False, random_state=seed,
+        )  # fmt: skip
+        return Pipeline([("classify", trees)])
+
+    def trial(self) -> Boosted:
+        return replace(self, iterations=self.trial_iterations or self.iterations)
+
+
+@dataclass(frozen=True)
+class Kernels:
+    """ROCKET: random kernels (`goaldriven.identify.rocket.RandomKernels`), a ridge readout.
+
+    ``alpha`` is the weight of the penalty on the readout of standardised features.
+    """
+
+    n_kernels: int
+    alpha: float
+    scaling: Scaling = "zscore"
+
+    def pipeline(self, layout: Layout, seed: int) -> Pipeline:
+        kernels = RandomKernels(len(layout.epochs), self.n_kernels, seed)
+        found = [("kernels", kernels), ("standardise", StandardScaler())]
+        head = RidgeClassifier(self.alpha)
+        return Pipeline([*_scaler(self.scaling), *found, ("classify", head)])
+
+    def trial(self) -> Kernels:
+        return self
+
+
+@dataclass(frozen=True)
+class Attention:
+    """The transformer; see `goaldriven.identify.transformer.EpochTransformer`.
+
+    ``trial_epochs`` is for while candidates are compared; None for ``epochs``.
+    """
+
+    width: int
+    heads: int
+    layers: int
+    hidden: int
+    dropout: float
+    learning_rate: float
+    epochs: int
+    batch_size: int = 64
+    weight_decay: float = 1e-2
+    scaling: Scaling = "zscore"
+    trial_epochs: int | None = None
+
+    def pipeline(self, layout: Layout, seed: int) -> Pipeline:
+        settings = asdict(self)
+        del settings["scaling"], settings["trial_epochs"]
+        network = EpochTransformer(len(layout.epochs), seed=seed, **settings)
+        return Pipeline([*_scaler(self.scaling), ("classify", network)])
+
+    def trial(self) -> Attention:
         return replace(self, epochs=self.trial_epochs or self.epochs)
 
 

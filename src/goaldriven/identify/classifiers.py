@@ -7,7 +7,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from goaldriven.errors import IdentificationError, unknown
-from goaldriven.identify.candidates import Candidate, Convolution, Forest, Gaussian, Linear
+from goaldriven.identify.candidates import (
+    Attention,
+    Boosted,
+    Candidate,
+    Convolution,
+    Forest,
+    Gaussian,
+    Kernels,
+    Linear,
+)
 
 GRIDS = ("quick", "paper")
 
@@ -35,7 +44,8 @@ class Classifier:
     name, summary : for tables and listings.
     grids : by name, ``"quick"`` (ours, seconds) and ``"paper"`` (as published, hours).
     published : whether it is one of the paper's three.
-    forest : whether it consists of trees, and so has Gini importances.
+    forest : whether it is a random forest, and so has Gini importances.
+    extra : whether it is used only where it is asked for.
     """
 
     name: str
@@ -43,6 +53,7 @@ class Classifier:
     grids: Mapping[str, Grid]
     published: bool = False
     forest: bool = False
+    extra: bool = False
 
 
 def classifier(name: str) -> Classifier:
@@ -169,6 +180,67 @@ _CATALOGUE = (
             ),
         },
     ),
+    Classifier(
+        "boosted_trees",
+        "gradient-boosted trees on histograms (Friedman 2001), not in the paper",
+        {
+            "quick": Grid(
+                tuple(Boosted(0.2, 80, leaves, 0.03, 31, trial_iterations=20) for leaves in (4, 8)),
+                "dynamics",
+            ),
+            "paper": Grid(
+                tuple(
+                    Boosted(rate, iterations, leaves, share)
+                    for share in (1.0, 0.1)
+                    for rate in (0.1, 0.03)
+                    for iterations in (100, 300)
+                    for leaves in (4, 8, 31)
+                ),
+                "published",
+            ),
+        },
+        extra=True,
+    ),
+    Classifier(
+        "rocket",
+        "random convolutions and a ridge readout (Dempster et al. 2020), not in the paper",
+        {
+            "quick": Grid(
+                tuple(Kernels(2000, alpha, "ranks") for alpha in (50.0, 200.0, 800.0)), "dynamics"
+            ),
+            "paper": Grid(
+                tuple(Kernels(10_000, 10.0**power) for power in range(-3, 5)), "published"
+            ),
+        },
+        extra=True,
+    ),
+    Classifier(
+        "transformer",
+        "a small transformer whose tokens are epochs, not in the paper",
+        {
+            "quick": Grid(
+                tuple(
+                    Attention(32, 4, 1, 64, 0.1, rate, 40, scaling="ranks", trial_epochs=12)
+                    for rate in (3e-3, 1e-2)
+                ),
+                "dynamics",
+            ),
+            "paper": Grid(
+                tuple(
+                    Attention(width, 4, layers, 2 * width, dropout, rate, 100)
+                    for width in (32, 64)
+                    for layers in (1, 2)
+                    for dropout in (0.1, 0.3)
+                    for rate in (1e-3, 3e-3)
+                ),
+                "published",
+            ),
+        },
+        extra=True,
+    ),
 )
 
 CLASSIFIERS: dict[str, Classifier] = {entry.name: entry for entry in _CATALOGUE}
+
+DEFAULT_CLASSIFIERS: tuple[str, ...] = tuple(e.name for e in _CATALOGUE if not e.extra)
+"""Those that are used where none are named."""

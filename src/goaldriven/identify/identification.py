@@ -11,7 +11,7 @@ import numpy as np
 import xarray as xr
 
 from goaldriven.errors import IdentificationError, unknown
-from goaldriven.identify.classifiers import CLASSIFIERS, GRIDS
+from goaldriven.identify.classifiers import CLASSIFIERS, DEFAULT_CLASSIFIERS, GRIDS
 from goaldriven.identify.features import VIEWS
 from goaldriven.identify.jobs import Plan, Progress, run
 from goaldriven.identify.results import Identification
@@ -32,7 +32,7 @@ def identify(
     examples: xr.Dataset,
     *,
     grid: str = "quick",
-    classifiers: Sequence[str] = tuple(CLASSIFIERS),
+    classifiers: Sequence[str] = DEFAULT_CLASSIFIERS,
     observables: Sequence[str] = tuple(OBSERVABLES),
     splits: Sequence[str] = tuple(SPLITTERS),
     n_splits: int = 10,
@@ -55,7 +55,7 @@ def identify(
     ----------
     examples : see `goaldriven.trajectories.load_examples`.
     grid : ``"quick"`` (seconds) or ``"paper"`` (the published grids and features; hours).
-    classifiers : keys of `CLASSIFIERS`.
+    classifiers : keys of `CLASSIFIERS`; by default those that are not extra.
     observables : of ``"all"``, ``"weight"``, ``"activation"``, ``"activity_change"``.
     splits : ``"network"`` (all layers of a network on one side) and ``"layer"`` (as published).
     n_splits : 75/25 splits of each kind.
@@ -76,7 +76,8 @@ def identify(
     DataError : every network diverged.
 
     Source: Nayebi, Srivastava et al. 2020; thesis section 6.3.9. Splits by network, the quick
-    grids, logistic regression, dynamics and ranks are not in the paper.
+    grids, logistic regression, kernel SVM, extra classifiers, dynamics and ranks are not in the
+    paper.
     """
     for name, value, least in (("n_splits", n_splits, 1), ("permutations", permutations, 0),
                                ("seed", seed, 0), ("jobs", jobs, 1)):  # fmt: skip

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import itertools
 import json
 import zipfile
 from collections.abc import Mapping
@@ -27,9 +28,12 @@ FORMAT = 1
 # file; `_check_trees` makes sure that they stay inside.
 _TRUSTED = [
     "goaldriven.identify.conv1d.Conv1D",
+    "goaldriven.identify.rocket.RandomKernels",
     "goaldriven.identify.scaling.PrincipalAxes",
     "goaldriven.identify.scaling.Ranks",
     "goaldriven.identify.scaling.ZScore",
+    "goaldriven.identify.transformer.EpochTransformer",
+    "sklearn.ensemble._hist_gradient_boosting.predictor.TreePredictor",
     "sklearn.tree._tree.Tree",
 ]
 _WHOLE_NUMBERS = ("split", "n_train", "n_test", "correct", "count", "n")
@@ -188,6 +192,7 @@ def _load_pipeline(path: Path, layout: Layout) -> Pipeline:
     if not isinstance(pipeline, Pipeline):
         raise DataError(f"{path} must hold a Pipeline, got {type(pipeline).__name__}")
     _check_trees(pipeline, layout, path)
+    _check_boosted(pipeline, layout, path)
     return pipeline
 
 
@@ -201,4 +206,20 @@ def _check_trees(pipeline: Pipeline, layout: Layout, path: Path) -> None:
         ahead = [(c > nodes) & (c < tree.node_count) for c in (left, right)]
         known = (feature >= 0) & (feature < layout.n_features)
         if not np.all(~inner | (ahead[0] & ahead[1] & known)):
+            raise DataError(f"{path} is damaged: a tree points outside itself")
+
+
+def _check_boosted(pipeline: Pipeline, layout: Layout, path: Path) -> None:
+    """The same for boosted trees, which have no categories either."""
+    head = pipeline.steps[-1][1]
+    known = getattr(head, "n_features_in_", 0)  # scikit-learn refuses any other number
+    for predictor in itertools.chain.from_iterable(getattr(head, "_predictors", [])):
+        nodes = predictor.nodes
+        inner = nodes["is_leaf"] == 0
+        later = np.arange(len(nodes)) < np.minimum(nodes["left"], nodes["right"])
+        inside = np.maximum(nodes["left"], nodes["right"]) < len(nodes)
+        feature = nodes["feature_idx"]
+        seen = (feature >= 0) & (feature < min(known, layout.n_features))
+        sound = ~inner | (later & inside & seen & (nodes["is_categorical"] == 0))
+        if len(nodes) == 0 or not np.all(sound):
             raise DataError(f"{path} is damaged: a tree points outside itself")

@@ -7,6 +7,7 @@ from goaldriven.identify.experiments import (
     calibration,
     controls,
     degeneracy,
+    extra_classifiers,
     families,
     generalisation,
     importance,
@@ -30,6 +31,7 @@ _FAMILIES = (
     open_set,
     degeneracy,
     families,
+    extra_classifiers,
 )
 
 EXPERIMENTS: dict[str, Experiment] = {

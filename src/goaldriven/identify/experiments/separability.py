@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Sequence
 
-from goaldriven.identify.classifiers import CLASSIFIERS
+from goaldriven.identify.classifiers import DEFAULT_CLASSIFIERS
 from goaldriven.identify.experiments.cells import Cell
 from goaldriven.identify.experiments.material import OBSERVABLES, Material
 from goaldriven.identify.experiments.outcomes import confusion_of
@@ -21,7 +21,9 @@ def _separability(given: Material) -> Sequence[Cell]:
         cell
         for name in OBSERVABLES
         for kind in KINDS
-        for cell in given.cells(given.observables(name), tuple(CLASSIFIERS), kind, observables=name)
+        for cell in given.cells(
+            given.observables(name), DEFAULT_CLASSIFIERS, kind, observables=name
+        )
     ]
 
 
