@@ -50,8 +50,8 @@ def _separability_found(results: Results) -> Sequence[Finding]:
             + ", ".join(f"{n.replace('_', ' ')} {told(r)}" for n, r in by_layer.items())
             + f"; random forest with splits by network {told(forest)}; chance "
             f"{forest['chance']:.2f}.",
-            "The forest was the most accurate; Conv1D was slightly better than the linear SVM in most "
-            "cases; all were above chance (Figure 2a).",
+            "The forest was the most accurate; Conv1D was slightly better than the linear SVM in "
+            "most cases; all were above chance (Figure 2a).",
             "reproduced" if ahead and above else "not reproduced",
         ),
         _confusion_found(results),
