@@ -61,8 +61,8 @@ def test_an_experiment_leaves_its_tables(trained, monkeypatch, capsys):
     place = trained.path / "experiments" / "layer_position"
     table = pd.read_csv(place / "results.csv")
     assert set(table["metric"]) == {
-        "layer_accuracy", "network_accuracy", "chance", "train_layers", "test_layers",
-        "test_networks",
+        "layer_accuracy", "network_accuracy", "chance", "network_chance", "best_constant",
+        "train_layers", "test_layers", "test_networks",
     }  # fmt: skip
     assert table["experiment"].unique().tolist() == ["layer_position"]
     assert json.loads((place / "settings.json").read_text())["rules"] == ["fa", "sgdm"]

@@ -110,3 +110,20 @@ def test_too_few_networks():
         by_layer(make_examples(12, n_layers=1))
     with pytest.raises(IdentificationError, match=r"group must name coordinates.*got 'sede'"):
         by_network(make_examples(), group=("sede",))
+
+
+def test_a_group_that_lacks_a_rule_is_no_reason_to_refuse():
+    """Of 8 starts under four rules, two lost networks: they are drawn together with the others."""
+    examples = make_examples(64)
+    start = examples["model_seed"].values
+    lost = ((start == 0) & (examples["rule"].values == "fa")) | (
+        (start == 1) & (examples["rule"].values == "ia")
+    )
+    fewer = examples.isel(example=np.flatnonzero(~lost))
+    splits = by_network(fewer, 8, group=("model_seed",))
+    tested = np.concatenate([np.unique(fewer["model_seed"].values[s.test]) for s in splits])
+    counts = np.bincount(tested, minlength=8)
+    assert len(splits) == 8
+    assert counts.min() >= 1
+    assert counts.max() - counts.min() <= 1
+    assert {len(np.unique(fewer["model_seed"].values[s.test])) for s in splits} == {2}

@@ -7,9 +7,10 @@ import pytest
 import torch
 
 from goaldriven.errors import DataError
-from goaldriven.specs import NetworkSpec
+from goaldriven.specs import RULES, NetworkSpec
 from goaldriven.training import build, train
 from goaldriven.training.checkpoints import checkpoint_path, load_checkpoint, save_checkpoint
+from goaldriven.training.loop import train_epoch
 from goaldriven.training.record import measure
 
 
@@ -25,7 +26,7 @@ def spec(**changes) -> NetworkSpec:
     return NetworkSpec(**small | changes)
 
 
-@pytest.mark.parametrize("rule", ["sgdm", "fa", "ia", "kp", "usf", "frsf", "npf", "wp"])
+@pytest.mark.parametrize("rule", ["sgdm", "fa", "ia", "kp", "usf", "frsf", "npf", "wp", "dfa"])
 def test_a_checkpoint_records_as_the_trained_network_did(rule, tmp_path):
     one = spec(rule=rule)
     trajectory = train(
@@ -42,6 +43,17 @@ def test_a_checkpoint_records_as_the_trained_network_did(rule, tmp_path):
     assert not torch.equal(
         next(build(one).model.parameters()), next(restored.model.parameters())
     ), "training moved the weights, and the checkpoint has them"
+
+
+@pytest.mark.parametrize("rule", sorted(set(RULES) - {"wp", "np"}))
+def test_backward_weights_come_back(rule, tmp_path):
+    network, path = build(spec(rule=rule)), checkpoint_path(tmp_path, 0)
+    train_epoch(network, 0)
+    save_checkpoint(network, path)
+    restored = load_checkpoint(path, network.spec)
+    assert restored.credit.backward_weights.keys() == network.credit.backward_weights.keys()
+    for name, there in network.credit.backward_weights.items():
+        assert torch.equal(restored.credit.backward_weights[name], there), name
 
 
 def test_what_is_no_checkpoint_of_this_network_is_refused(tmp_path):

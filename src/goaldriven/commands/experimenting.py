@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.table import Table
 
 from goaldriven.commands.identifying import bar
-from goaldriven.errors import IdentificationError
+from goaldriven.errors import DataError, IdentificationError
 from goaldriven.identify.experiments import EXPERIMENTS, Results, experiment, load_material, run
 from goaldriven.studies.folder import StudyFolder
 from goaldriven.studies.runner import usable_cores
@@ -30,7 +30,7 @@ def run_experiments(
 
     Raises
     ------
-    IdentificationError : an experiment that was asked for by name cannot be run.
+    IdentificationError, DataError : an experiment that was asked for by name cannot be run.
     """
     chosen = [experiment(name) for name in names] or list(EXPERIMENTS.values())
     folder = StudyFolder.open(path)
@@ -46,7 +46,7 @@ def run_experiments(
 
             try:
                 results = run(entry, given, jobs=jobs or usable_cores(), progress=advance)
-            except IdentificationError as error:
+            except (IdentificationError, DataError) as error:
                 if names:
                     raise
                 progress.remove_task(task)

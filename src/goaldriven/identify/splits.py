@@ -153,7 +153,7 @@ def _draw(
     """Test a quarter of the groups of each stratum, a stratum being the rules within a group."""
     rng = np.random.default_rng([seed, zlib.crc32(kind.encode())])
     draws = []
-    for rules_inside, groups in _strata(rules, labels).items():
+    for rules_inside, groups in _pooled(_strata(rules, labels)).items():
         n_test = round(TEST_SHARE * len(groups))
         if len(groups) < round(1 / TEST_SHARE):
             raise IdentificationError(
@@ -183,6 +183,32 @@ def _strata(
     for label, members in zip(unique, np.split(rules[order], starts[1:]), strict=True):
         strata.setdefault(tuple(sorted({str(r) for r in members})), []).append(label)
     return {key: np.array(strata[key]) for key in sorted(strata)}
+
+
+def _pooled(
+    strata: dict[tuple[str, ...], NDArray[np.generic]],
+) -> dict[tuple[str, ...], NDArray[np.generic]]:
+    """Strata too small for a quarter put together, where groups hold several rules.
+
+    A group that lacks a rule (a network diverged) is no reason to refuse; a rule with too few
+    groups of its own is.
+    """
+    least = round(1 / TEST_SHARE)
+    if all(len(rules) == 1 for rules in strata):
+        return strata
+    large = {rules: groups for rules, groups in strata.items() if len(groups) >= least}
+    small = {rules: groups for rules, groups in strata.items() if rules not in large}
+    pool = list(small.values())
+    if pool and sum(map(len, pool)) < least and large:
+        most = max(large, key=lambda rules: len(large[rules]))
+        small[most] = large.pop(most)
+        pool.append(small[most])
+    if not pool:
+        return large
+    names = tuple(sorted({rule for rules in small for rule in rules}))
+    if names in large:
+        pool.append(large[names])
+    return {**large, names: np.concatenate(pool)}
 
 
 def _take_in_turn(

@@ -80,7 +80,7 @@ class TrueChange:
     def on_output(self, y: Tensor) -> Tensor:
         """g of each subset and stimulus, float64 [subset, batch]."""
         if not self._subsets:
-            return torch.empty(0, len(y), dtype=torch.float64)
+            return torch.empty(0, len(y), dtype=torch.float64, device=y.device)
         if self._tangents is not None:
             return self._tangents
         if self._weights is None:

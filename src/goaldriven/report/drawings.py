@@ -15,7 +15,14 @@ if TYPE_CHECKING:
     from goaldriven.identify.experiments import Plot, Results
     from goaldriven.identify.experiments.spec import Measure
 
-COUNTED = ("chance", "train_layers", "test_layers", "test_networks")
+COUNTED = (
+    "chance",
+    "network_chance",
+    "best_constant",
+    "train_layers",
+    "test_layers",
+    "test_networks",
+)
 
 _NO_IMPORTANCES = (*COUNTED, "network_accuracy")
 

@@ -15,6 +15,8 @@ from goaldriven.trajectories.atomic import write_bytes
 
 SUFFIX = ".safetensors"
 _FORWARD, _BACKWARD = "forward/", "backward/"
+_CARRIERS = ("backward_weights", "feedback_weights", "magnitudes", "streams")
+"""What rules keep of their backward weights, by its name in their states."""
 
 
 def checkpoint_path(folder: Path, epoch: int) -> Path:
@@ -31,11 +33,9 @@ def save_checkpoint(network: Network, path: Path) -> None:
     ------
     StudyError : the file cannot be written; names path and reason.
     """
-    backward = network.credit.state_dict().get("backward_weights", {})
-    tensors = {
-        **{_FORWARD + name: tensor for name, tensor in network.model.state_dict().items()},
-        **{_BACKWARD + name: tensor for name, tensor in backward.items()},
-    }
+    tensors = {_FORWARD + name: tensor for name, tensor in network.model.state_dict().items()}
+    for kind, kept in _carriers(network).items():
+        tensors |= {f"{_BACKWARD}{kind}/{layer}": tensor for layer, tensor in kept.items()}
     stored = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     metadata = {"spec": network.spec.canonical_json()}
     write_bytes(path, safetensors.torch.save(stored, metadata))
@@ -72,9 +72,15 @@ def restore_checkpoint(path: Path, network: Network) -> None:
         raise DataError(f"checkpoint {path} must be of network {network.spec.network_id}, got "
                         "one of another specification")  # fmt: skip
     network.model.load_state_dict(_part(tensors, _FORWARD))
+    carriers = {kind: _part(tensors, f"{_BACKWARD}{kind}/") for kind in _carriers(network)}
+    if carriers:
+        network.credit.load_state_dict({**network.credit.state_dict(), **carriers})
+
+
+def _carriers(network: Network) -> dict[str, dict[str, torch.Tensor]]:
+    """What a rule keeps of its backward weights: kind → layer → tensor."""
     state = network.credit.state_dict()
-    if "backward_weights" in state:
-        network.credit.load_state_dict({**state, "backward_weights": _part(tensors, _BACKWARD)})
+    return {kind: state[kind] for kind in _CARRIERS if kind in state}
 
 
 def _part(tensors: dict[str, torch.Tensor], prefix: str) -> dict[str, torch.Tensor]:

@@ -125,6 +125,29 @@ def test_a_leak_into_the_initial_networks_is_called_one(material_of, lean):
     assert "LEAK" not in experiment("initialisation").findings(clean)[0].statement
 
 
+def test_unequal_rules_are_no_leak(material_of):
+    """What always names the commonest rule is right more often than guessing is."""
+    examples = make_examples(96)
+    rare = np.isin(examples["rule"].values, ["fa", "ia"]) & (examples["model_seed"].values > 6)
+    few = examples.isel(example=np.flatnonzero(~rare))
+    results = run(experiment("layer_position"), material_of(few))
+    (finding,) = experiment("layer_position").findings(results)
+    assert "LEAK" not in finding.statement
+    summary = results.summary()
+    constant = results.table.query("metric == 'best_constant'")["value"].mean()
+    assert constant > summary["chance"].mean() + 0.03
+    assert summary["best_constant"].mean() == pytest.approx(constant)
+
+
+def test_a_held_out_level_with_a_rule_of_its_own_is_named(material_of):
+    examples = make_examples(48)
+    elsewhere = (examples["rule"].values == "ia") & (examples["architecture"].values == "knet4")
+    given = material_of(examples.isel(example=np.flatnonzero(~elsewhere)))
+    with pytest.raises(IdentificationError, match="'ia' must have at least 2 networks outside of "
+                       "architecture knet5"):  # fmt: skip
+        run(experiment("held_out_architecture"), given)
+
+
 def test_twins_of_equal_start_on_both_sides_push_accuracy_below_chance(material_of, lean):
     """Networks of one start are alike under every rule: the nearest one has another rule."""
     examples = make_examples(96, n_layers=2)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+import importlib.metadata
 import io
 import json
 import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -17,8 +19,10 @@ from goaldriven.trajectories.atomic import write_bytes
 
 Matrix = NDArray[np.float64]
 
-FORMAT = "1"
+FORMAT = "2"
 """Raised when a change of the program changes what a fit gives."""
+
+_MADE_WITH = ("goaldriven", "numpy", "scipy", "scikit-learn", "torch")
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,7 +47,7 @@ class Fit:
 
 def digest(*parts: object) -> str:
     """A name for arrays, strings and numbers: equal content, equal name."""
-    content = hashlib.sha256(FORMAT.encode())
+    content = hashlib.sha256(f"{FORMAT}{_versions()}".encode())
     for part in parts:
         if isinstance(part, np.ndarray):
             array = part.astype("U") if part.dtype.kind in "OUT" else part
@@ -53,6 +57,12 @@ def digest(*parts: object) -> str:
             content.update(json.dumps(part, sort_keys=True).encode())
         content.update(b"\0")
     return content.hexdigest()[:32]
+
+
+@cache
+def _versions() -> str:
+    """Of what fits are made with: another release may fit otherwise."""
+    return ", ".join(f"{name} {importlib.metadata.version(name)}" for name in _MADE_WITH)
 
 
 def write_fit(folder: Path, name: str, fit: Fit) -> None:

@@ -60,6 +60,8 @@ def metrics_of(cell: Cell, verdicts: pd.DataFrame) -> list[Row]:
             "layer_accuracy": of_test["layers_correct"].sum() / of_test["layers"].sum(),
             "network_accuracy": of_test["correct"].mean(),
             "chance": chance(train, test),
+            "network_chance": chance(*_of_networks(cell)),
+            "best_constant": max(np.mean(test == rule) for rule in np.unique(test)),
             "train_layers": len(train),
             "test_layers": len(test),
             "test_networks": len(of_test),
@@ -67,6 +69,16 @@ def metrics_of(cell: Cell, verdicts: pd.DataFrame) -> list[Row]:
         keys = conditions(cell, str(name))
         rows += [keys | {"metric": m, "value": float(v)} for m, v in values.items()]
     return rows
+
+
+def _of_networks(cell: Cell) -> tuple[list[str], list[str]]:
+    """The rules of the networks trained on, and of those tested."""
+    names, rules = cell.train["network"].values, cell.train["rule"].values.astype(str)
+    parts = []
+    for part in (cell.split.train, cell.split.test):
+        first = np.unique(names[part], return_index=True)[1]
+        parts.append(rules[part][first].tolist())
+    return parts[0], parts[1]
 
 
 def chance(train: Iterable[str], test: Iterable[str]) -> float:

@@ -51,14 +51,14 @@ class Results:
         Columns: the condition's, ``classifier``, ``split_kind``, ``metric`` (``layer_accuracy`` or
         ``network_accuracy``), ``mean``, ``sem`` (over splits, s/√n; NaN for one), ``low`` and
         ``high`` (95% of 1,000 bootstraps of networks within rules, each network by its mean over
-        the splits that test it), ``chance``, ``splits``, ``networks``.
+        the splits that test it), ``chance`` (of layers or networks), ``best_constant`` (what always
+        naming one rule would reach on layers), ``splits``, ``networks``.
         """
         # Other columns are of measures of single experiments.
         varied = [column for column in self.condition if column in self.verdicts]
         keys = [*varied, "classifier", "split_kind"]
-        chances: dict[Any, float] = dict(
-            self._of("chance").groupby(keys, sort=False, dropna=False)["value"].mean().items()
-        )
+        chance_of = {"layer_accuracy": "chance", "network_accuracy": "network_chance"}
+        means = {name: self._means(name, keys) for name in (*chance_of.values(), "best_constant")}
         groups: dict[Any, pd.DataFrame] = dict(
             list(self.verdicts.groupby(keys, sort=False, dropna=False))
         )
@@ -69,10 +69,15 @@ class Results:
                 rows.append(
                     dict(zip(keys, key, strict=True))
                     | {"metric": metric, "mean": values.mean(), "sem": values.sem(), "low": low,
-                       "high": high, "chance": float(chances[key]), "splits": len(values),
+                       "high": high, "chance": means[chance_of[metric]][key],
+                       "best_constant": means["best_constant"][key], "splits": len(values),
                        "networks": groups[key]["network"].nunique()}
                 )  # fmt: skip
         return pd.DataFrame(rows)
+
+    def _means(self, metric: str, keys: list[str]) -> dict[Any, float]:
+        means = self._of(metric).groupby(keys, sort=False, dropna=False)["value"].mean()
+        return {key: float(value) for key, value in means.items()}
 
     def _of(self, metric: str) -> pd.DataFrame:
         return self.table[self.table["metric"] == metric]

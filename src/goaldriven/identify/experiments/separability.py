@@ -39,11 +39,9 @@ def _separability_found(results: Results) -> Sequence[Finding]:
         summary, "layer_accuracy", observables="all", classifier="random_forest",
         split_kind="network",
     )  # fmt: skip
-    ahead = by_layer["random_forest"]["mean"] >= max(
-        by_layer[n]["mean"] - 2 * by_layer[n]["sem"] for n in ("svm", "conv1d")
-    )
-    lowest = min(row["mean"] for row in by_layer.values())
-    above = lowest > by_layer["svm"]["chance"]
+    means = [by_layer[name]["mean"] for name in ("random_forest", "conv1d", "svm")]
+    ahead = means == sorted(means, reverse=True)
+    above = all(row["low"] > row["chance"] for row in by_layer.values())
     return (
         Finding(
             "Layers named right, all observables, splits by layer: "

@@ -66,7 +66,7 @@ def _undersampling_found(results: Results) -> Sequence[Finding]:
     )
     n = min(shared)
     rows = [row(spacing, n) for spacing in SPACING]
-    ordered = rows[0]["mean"] <= rows[1]["mean"] + rows[1]["sem"] and (
+    ordered = rows[0]["mean"] <= rows[1]["mean"] + np.nan_to_num(rows[1]["sem"]) and (
         rows[0]["mean"] < rows[2]["mean"]
     )
     return (
