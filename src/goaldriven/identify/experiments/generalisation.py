@@ -57,8 +57,8 @@ def _check_rules(examples: xr.Dataset, split: Split, level: str) -> None:
         n = len(np.unique(networks[split.train][rules[split.train] == rule]))
         if n < 2:
             raise IdentificationError(
-                f"rule {rule!r} must have at least 2 networks outside of {level}, to be trained on "
-                f"when that is held out, got {n}"
+                f"rule {str(rule)!r} must have at least 2 networks outside of {level}, to be "
+                f"trained on when that is held out, got {n}"
             )
 
 

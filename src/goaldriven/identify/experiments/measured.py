@@ -118,19 +118,22 @@ def _published_pair(given: Material) -> Sequence[Cell]:
 
 def _measurement_found(results: Results) -> Sequence[Finding]:
     """How much of what all units tell beyond chance is left, on average over the measurements."""
-    left = {name: _share_left(results, name) for name in OBSERVABLES if name != "all"}
     summary = results.summary()
     clean = {
         name: accuracy(summary, "layer_accuracy", observables=name, units=ALL_UNITS, noise=NO_NOISE)
-        for name in left
+        for name in OBSERVABLES
+        if name != "all"
     }
+    # What tells nothing to begin with has nothing to lose.
+    telling = [name for name, row in clean.items() if row["low"] > row["chance"]]
+    left = {name: _share_left(results, name) for name in telling}
     conditions_seen = summary[["units", "noise"]].drop_duplicates()
     ranked = sorted(left, key=lambda name: -left[name])
-    testable = all(row["low"] > row["chance"] for row in clean.values())
+    testable = "activation" in left and len(left) > 1
     return (
         Finding(
             "Of what each observable tells beyond chance with all units and no noise ("
-            + ", ".join(f"{n.replace('_', ' ')} {told(clean[n])}" for n in left)
+            + ", ".join(f"{n.replace('_', ' ')} {told(clean[n])}" for n in clean)
             + f"), this much is left on average over {len(conditions_seen) - 1} measurements: "
             + ", ".join(f"{n.replace('_', ' ')} {left[n]:.0%}" for n in ranked)
             + " (random forest, layers, splits by network, with the statistics that are finite in "
