@@ -43,6 +43,7 @@ lock:
 	rm -rf build/lock && $(PYTHON) -m venv build/lock
 	build/lock/bin/pip install --quiet "setuptools>=77" .
 	build/lock/bin/pip freeze --all --exclude goaldriven --exclude pip | sed 's/+cpu//' > requirements.lock
+	build/lock/bin/pip install --quiet ".[datasets]"  # alone first: fsspec's pins make pip search for long
 	build/lock/bin/pip install --quiet ".[dev]"
 	build/lock/bin/pip freeze --all --exclude goaldriven --exclude pip | sed 's/+cpu//' > requirements-dev.lock
 
