@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 
+from goaldriven.architectures.alexnet import build_alexnet
 from goaldriven.architectures.knet import build_knet
 from goaldriven.architectures.mlp import build_mlp
 from goaldriven.architectures.network import Network
@@ -22,10 +23,10 @@ BUILDERS: dict[str, Builder] = {
     "knet4_lrn": build_knet,
     "knet5": build_knet,
     "knet5_lrn": build_knet,
-    "resnet10": build_resnet,
-    "resnet10_v2": build_resnet,
-    "resnet18": build_resnet,
-    "resnet18_v2": build_resnet,
+    "alexnet": build_alexnet,
+    "alexnet_lrn": build_alexnet,
+    **{f"resnet{depth}": build_resnet for depth in (10, 18, 34, 50, 101, 152)},
+    **{f"resnet{depth}_v2": build_resnet for depth in (10, 18, 34, 50, 101, 152)},
     "mlp": build_mlp,
 }
 

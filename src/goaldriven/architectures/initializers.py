@@ -45,6 +45,36 @@ class TruncatedNormal:
             tensor.erfinv_().mul_(math.sqrt(2.0) * untruncated)
 
 
+@dataclass(frozen=True)
+class CutNormal:
+    """Fills a tensor in place from N(0, ``std``²) cut off at two deviations.
+
+    Unlike `TruncatedNormal`, ``std`` is that of the normal before it is cut; afterwards it is
+    0.8796 ``std`` (TensorFlow's ``truncated_normal_initializer``).
+    """
+
+    std: float
+
+    def __call__(self, tensor: Tensor, generator: torch.Generator) -> None:
+        TruncatedNormal(self.std * _TRUNCATED_STD)(tensor, generator)
+
+
+@dataclass(frozen=True)
+class Uniform:
+    """Fills a tensor in place with independent draws from U(−``limit``, ``limit``)."""
+
+    limit: float
+
+    def __call__(self, tensor: Tensor, generator: torch.Generator) -> None:
+        with torch.no_grad():
+            tensor.uniform_(-self.limit, self.limit, generator=generator)
+
+
+def glorot_uniform(fan_in: int, fan_out: int) -> Uniform:
+    """Uniform of variance 2/(fan_in + fan_out). Source: Glorot & Bengio 2010."""
+    return Uniform(math.sqrt(6.0 / (fan_in + fan_out)))
+
+
 def he_normal(fan_in: int) -> Normal:
     """N(0, 2/fan_in): keeps the variance through ReLU layers. Source: He et al. 2015."""
     return Normal(math.sqrt(2.0 / fan_in))

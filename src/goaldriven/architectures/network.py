@@ -160,12 +160,18 @@ def conv(
     generator: torch.Generator,
     *,
     stride: int = 1,
+    padding: str | int | None = None,
     bias: bool = True,
 ) -> nn.Conv2d:
-    """A convolution padded by half its odd kernel, filled by ``initializer``, zero bias."""
-    layer = skip_init(
-        nn.Conv2d, n_in, n_out, kernel_size, stride=stride, padding=kernel_size // 2, bias=bias
+    """A convolution filled by ``initializer``, zero bias; padded by half its (odd) kernel if None.
+
+    ``padding`` is ``"same"`` or ``"valid"`` besides; "same" puts the odd zero of an even kernel
+    behind, as TensorFlow does.
+    """
+    chosen = (
+        kernel_size // 2 if padding is None or (padding == "same" and kernel_size % 2) else padding
     )
+    layer = skip_init(nn.Conv2d, n_in, n_out, kernel_size, stride=stride, padding=chosen, bias=bias)
     return _filled(layer, initializer, generator)
 
 
@@ -178,9 +184,9 @@ def _filled(layer: Layer, initializer: Initializer, generator: torch.Generator) 
     return layer
 
 
-def batch_norm(kind: type[Norm], channels: int) -> Norm:
-    """Batch norm with the published decay 0.9 and ε 1e-5."""
-    return kind(channels, eps=BATCH_NORM_EPSILON, momentum=BATCH_NORM_MOMENTUM)
+def batch_norm(kind: type[Norm], channels: int, momentum: float = BATCH_NORM_MOMENTUM) -> Norm:
+    """Batch norm with ε 1e-5 and, unless told otherwise, the published decay 0.9."""
+    return kind(channels, eps=BATCH_NORM_EPSILON, momentum=momentum)
 
 
 def scaled(channels: int, width: float) -> int:

@@ -19,14 +19,34 @@ class KNet(NamedSpec):
     width: PositiveFloat = 1.0
 
 
-class ResNet(NamedSpec):
-    """A residual network of basic blocks with batch norm (v1 post-activation, v2 pre-activation).
+class AlexNet(NamedSpec):
+    """AlexNet on one path, with or without LRN; ``width`` multiplies channels and dense units."""
 
-    ``resnet10`` has one block per stage and 16, 32, 64 and 128 channels at ``width`` 1,
-    ``resnet18`` two blocks and the published 64, 128, 256 and 512 channels.
+    name: Literal["alexnet", "alexnet_lrn"]
+    width: PositiveFloat = 1.0
+
+
+class ResNet(NamedSpec):
+    """A residual network with batch norm (v1 post-activation, v2 pre-activation).
+
+    ``resnet10`` has one basic block per stage and 16, 32, 64 and 128 channels at ``width`` 1; the
+    deeper ones are those published, of basic blocks (18, 34) or bottlenecks (50, 101, 152).
     """
 
-    name: Literal["resnet10", "resnet10_v2", "resnet18", "resnet18_v2"]
+    name: Literal[
+        "resnet10",
+        "resnet18",
+        "resnet34",
+        "resnet50",
+        "resnet101",
+        "resnet152",
+        "resnet10_v2",
+        "resnet18_v2",
+        "resnet34_v2",
+        "resnet50_v2",
+        "resnet101_v2",
+        "resnet152_v2",
+    ]
     width: PositiveFloat = 1.0
 
 
@@ -42,18 +62,29 @@ class MLP(NamedSpec):
 
 
 ArchitectureSpec = Annotated[
-    Annotated[KNet | ResNet | MLP, Field(discriminator="name")], BeforeValidator(name_only)
+    Annotated[KNet | AlexNet | ResNet | MLP, Field(discriminator="name")],
+    BeforeValidator(name_only),
 ]
 
-ARCHITECTURES: dict[str, type[KNet] | type[ResNet] | type[MLP]] = {
+ARCHITECTURES: dict[str, type[KNet] | type[AlexNet] | type[ResNet] | type[MLP]] = {
     "knet4": KNet,
     "knet4_lrn": KNet,
     "knet5": KNet,
     "knet5_lrn": KNet,
+    "alexnet": AlexNet,
+    "alexnet_lrn": AlexNet,
     "resnet10": ResNet,
     "resnet10_v2": ResNet,
     "resnet18": ResNet,
     "resnet18_v2": ResNet,
+    "resnet34": ResNet,
+    "resnet34_v2": ResNet,
+    "resnet50": ResNet,
+    "resnet50_v2": ResNet,
+    "resnet101": ResNet,
+    "resnet101_v2": ResNet,
+    "resnet152": ResNet,
+    "resnet152_v2": ResNet,
     "mlp": MLP,
 }
 
@@ -62,9 +93,19 @@ ARCHITECTURE_SUMMARIES: dict[str, str] = {
     "knet4_lrn": "knet4 with local response normalisation after the first two layers",
     "knet5": "knet4 with a fourth convolution of 128 channels",
     "knet5_lrn": "knet5 with local response normalisation after the first two layers",
+    "alexnet": "5 convolutions and 3 dense layers, Krizhevsky et al. (2012)",
+    "alexnet_lrn": "alexnet with local response normalisation after the first two layers",
     "resnet10": "10-layer residual network with batch norm, post-activation (v1)",
     "resnet10_v2": "10-layer residual network with batch norm, pre-activation (v2)",
     "resnet18": "18-layer residual network with batch norm, post-activation (v1), He et al. (2016)",
     "resnet18_v2": "18-layer residual network with batch norm, pre-activation (v2)",
+    "resnet34": "34-layer residual network, post-activation (v1)",
+    "resnet34_v2": "34-layer residual network, pre-activation (v2)",
+    "resnet50": "50-layer residual network of bottlenecks, post-activation (v1)",
+    "resnet50_v2": "50-layer residual network of bottlenecks, pre-activation (v2)",
+    "resnet101": "101-layer residual network of bottlenecks, post-activation (v1)",
+    "resnet101_v2": "101-layer residual network of bottlenecks, pre-activation (v2)",
+    "resnet152": "152-layer residual network of bottlenecks, post-activation (v1)",
+    "resnet152_v2": "152-layer residual network of bottlenecks, pre-activation (v2)",
     "mlp": "fully connected tanh layers, one of 50 units by default",
 }
