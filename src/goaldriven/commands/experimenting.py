@@ -13,6 +13,7 @@ from goaldriven.errors import DataError, IdentificationError
 from goaldriven.identify.experiments import EXPERIMENTS, Results, experiment, load_material, run
 from goaldriven.studies.folder import StudyFolder
 from goaldriven.studies.runner import usable_cores
+from goaldriven.trajectories.collection import is_collection
 
 
 def list_experiments() -> None:
@@ -33,10 +34,10 @@ def run_experiments(
     IdentificationError, DataError : an experiment that was asked for by name cannot be run.
     """
     chosen = [experiment(name) for name in names] or list(EXPERIMENTS.values())
-    folder = StudyFolder.open(path)
     console = Console(stderr=True)
-    _tell_incomplete(folder, console)
-    given = load_material(folder.path, grid=grid, n_splits=splits, seed=seed)
+    if not is_collection(path):
+        _tell_incomplete(StudyFolder.open(path), console)
+    given = load_material(path, grid=grid, n_splits=splits, seed=seed)
     for entry in chosen:
         with bar(console) as progress:
             task = progress.add_task(entry.name, total=None)
@@ -57,7 +58,7 @@ def run_experiments(
                               "here", style="bold")  # fmt: skip
                 raise
         _tell(results, Console())
-    console.print(f"tables → {folder.path / 'experiments'}", highlight=False)
+    console.print(f"tables → {path / 'experiments'}", highlight=False)
 
 
 def _tell_incomplete(folder: StudyFolder, console: Console) -> None:

@@ -21,6 +21,7 @@ from goaldriven.identify import Identification
 from goaldriven.report.identified import FOLDER
 from goaldriven.studies.folder import StudyFolder
 from goaldriven.studies.runner import usable_cores
+from goaldriven.trajectories.collection import is_collection
 
 
 def identify(
@@ -37,8 +38,8 @@ def identify(
     from goaldriven.identify import identify as run
     from goaldriven.trajectories import load_examples
 
-    folder = StudyFolder.open(path)
-    examples = load_examples(folder.path)
+    folder = path if is_collection(path) else StudyFolder.open(path).path
+    examples = load_examples(folder)
     console = Console(stderr=True)
     shown = bar(console)
     task = shown.add_task("identifying", total=None)
@@ -61,9 +62,9 @@ def identify(
     finally:
         if shown.live.is_started:
             shown.stop()
-    results.save(folder.path / FOLDER)
+    results.save(folder / FOLDER)
     _print(results, Console())
-    console.print(f"tables and classifiers → {folder.path / FOLDER}", highlight=False)
+    console.print(f"tables and classifiers → {folder / FOLDER}", highlight=False)
 
 
 def bar(console: Console) -> Progress:
