@@ -5,7 +5,7 @@ The public names, by what they are for:
 - describe: `NetworkSpec`, `Study`, `load_study`; tables `RULES`, `ARCHITECTURES`, `TASKS`,
   `STATISTICS`, `PUBLISHED_STATISTICS`
 - train: `train` (one network → its trajectory), `build` (the initial network), `run_study`,
-  `StudyFolder`, `rules` (learning rules for any `torch.nn.Module`)
+  `StudyFolder`, `rules` (learning rules for any `torch.nn.Module`), `architectures`
 - tune: `load_search`, `SearchFolder`, `run_search`
 - read: `load_trajectory`, `load_networks`, `load_examples`
 - answer: `identify`, `write_report`
@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from goaldriven import rules
+    from goaldriven import architectures, rules
     from goaldriven.errors import (
         DataError,
         GoaldrivenError,
@@ -67,6 +67,7 @@ _HOME: dict[str, str] = {
     "load_trajectory": "goaldriven.trajectories:read",
     "identify": "goaldriven.identify:",  # a callable package: gd.identify(…), gd.identify.load(…)
     "write_report": "goaldriven.report",
+    "architectures": "goaldriven.architectures:",
     "rules": "goaldriven.rules:",
 }  # fmt: skip
 
@@ -86,6 +87,7 @@ __all__ = [
     "Study",
     "StudyError",
     "StudyFolder",
+    "architectures",
     "build",
     "identify",
     "load_examples",
