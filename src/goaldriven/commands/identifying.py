@@ -31,6 +31,7 @@ def identify(
     seed: int,
     jobs: int | None,
     classifiers: Sequence[str] = (),
+    alpha: float = 0.1,
 ) -> None:
     """Fit and test the classifiers on a study's trajectories; the default ones if none is named."""
     from goaldriven.identify import DEFAULT_CLASSIFIERS
@@ -54,6 +55,7 @@ def identify(
             classifiers=classifiers or DEFAULT_CLASSIFIERS,
             statistics=statistics,
             n_splits=splits,
+            alpha=alpha,
             seed=seed,
             jobs=jobs or usable_cores(),
             progress=progress,
@@ -64,6 +66,71 @@ def identify(
     results.save(folder.path / FOLDER)
     _print(results, Console())
     console.print(f"tables and classifiers → {folder.path / FOLDER}", highlight=False)
+
+
+def verdicts_on(path: Path, other: Path, alpha: float, classifiers: Sequence[str] = ()) -> None:
+    """Print and write verdicts on another study's networks by a study's fitted classifiers.
+
+    By those named, or the one that named most networks right.
+    """
+    from goaldriven.errors import IdentificationError
+    from goaldriven.identify import load, verdicts
+    from goaldriven.trajectories import load_examples, trained
+    from goaldriven.trajectories.atomic import write_bytes
+
+    folder, asked = StudyFolder.open(path), StudyFolder.open(other)
+    results = load(folder.path / FOLDER)
+    able = [one for one in results.fitted if one.observables == "all" and one.calibration]
+    kept = list(dict.fromkeys(one.classifier for one in able))
+    missing = [name for name in classifiers if name not in kept]
+    if missing or not kept:
+        raise IdentificationError(
+            f"classifier must be one that the identification of {folder.path} kept "
+            f"({', '.join(kept) or 'none'}), got {missing[0] if missing else 'none'}"
+        )
+    examples = trained(load_examples(asked.path))
+    parts = [
+        verdicts(results.classifier(name), examples, alpha).assign(classifier=name)
+        for name in classifiers or [_most_accurate(results, kept)]
+    ]
+    table = pd.concat(parts, ignore_index=True)
+    table = table[["classifier", *table.columns.drop("classifier")]]
+    place = folder.path / FOLDER / "verdicts_on" / f"{asked.path.resolve().name}.csv"
+    write_bytes(place, table.to_csv(index=False).encode())
+    _print_verdicts(table, Console())
+    Console(stderr=True).print(f"verdicts → {place}", highlight=False)
+
+
+def _most_accurate(results: Identification, kept: Sequence[str]) -> str:
+    table = results.network_accuracy
+    chosen = table[
+        (table["observables"] == "all") & (table["split_kind"] == "network")
+        & table["classifier"].isin(kept)
+    ]  # fmt: skip
+    means = chosen.groupby("classifier", sort=False)["accuracy"].mean()
+    return str(means.idxmax())
+
+
+def _print_verdicts(table: pd.DataFrame, console: Console) -> None:
+    """One row per classifier and network."""
+    from goaldriven.identify.open_verdicts import NONE
+
+    shown = Table(box=None, pad_edge=False)
+    for name in ("network", "trained by", "classifier", "verdict", "probability", "p",
+                 f"rules not ruled out at {table['alpha'].iloc[0]:g}"):  # fmt: skip
+        shown.add_column(name, justify="right" if name in ("probability", "p") else "left")
+    for row in table.to_dict("records"):
+        shown.add_row(
+            row["network"], row["rule"], row["classifier"].replace("_", " "), row["verdict"],
+            f"{row['probability']:.3f}", f"{row['p_value']:.3f}", row["conformal_set"] or "–",
+        )  # fmt: skip
+    console.print(shown)
+    for name, rows in table.groupby("classifier", sort=False):
+        console.print(
+            f"{str(name).replace('_', ' ')}: {(rows['verdict'] == NONE).sum()} of {len(rows)} "
+            f"{NONE}",
+            highlight=False,
+        )
 
 
 def bar(console: Console) -> Progress:

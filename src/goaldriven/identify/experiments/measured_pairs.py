@@ -80,6 +80,12 @@ def _found(results: Results) -> Sequence[Finding]:
     )
 
 
+def _counted(by_pair: pd.Series) -> list[tuple[tuple[str, str], int]]:
+    names = by_pair.index.to_frame(index=False)
+    pairs = zip(names["rule_a"].astype(str), names["rule_b"].astype(str), strict=True)
+    return [(pair, int(n)) for pair, n in zip(pairs, by_pair, strict=True)]
+
+
 def _told(observables: str, table: pd.DataFrame) -> str:
     """What is lost to measuring, of one group of observables."""
     clean = table["measurement"] == CLEAN
@@ -88,7 +94,7 @@ def _told(observables: str, table: pd.DataFrame) -> str:
     by_pair = noisy.groupby(["rule_a", "rule_b"])["indistinguishable"].sum()
     pairs = ", ".join(
         f"{a} and {b} under {int(n)}"
-        for (a, b), n in by_pair.sort_values(ascending=False, kind="stable").items()
+        for (a, b), n in sorted(_counted(by_pair), key=lambda item: -item[1])
         if n
     )
     name = "all observables" if observables == "all" else observables.replace("_", " ")

@@ -59,7 +59,42 @@ def _accuracy(data: StudyData, results: Results) -> tuple[Block, ...]:
     )
     stale = outdated(data, results.network_ids, "run the identification again")
     notices = (Paragraph(stale, "notice"),) if stale else ()
-    return (*notices, plate, _accuracy_table(table), *hint(data))
+    return (*notices, plate, _accuracy_table(table), *_open_verdicts(results), *hint(data))
+
+
+def _open_verdicts(results: Results) -> tuple[Table, ...]:
+    """What is said of whole networks where "none of these" may be said, with its uncertainty."""
+    table = results.open_verdicts
+    if table.empty:
+        return ()
+    rows = [
+        (
+            classifier_label(row["classifier"]),
+            *(
+                f"{as_percent(row[n])} ({as_percent(row[f'{n}_low'])}–"
+                f"{as_percent(row[f'{n}_high'])})"
+                for n in ("right", "none", "covered")
+            ),
+            f"{row['set_size']:.2f}",
+            f"{row['probability']:.3f}",
+        )
+        for row in table.to_dict("records")
+    ]
+    first = table.iloc[0]
+    return (
+        Table(
+            f"Verdicts on {plural(int(first['networks']), 'network')} not trained on, which may be "
+            f"“none of these” ({group_label(results.observables)}, one split by network; 95% "
+            "interval over networks): of these networks, all of known rules, at most "
+            f"{as_percent(first['alpha'])} should be called so, and at least "
+            f"{as_percent(1 - first['alpha'])} of the conformal sets hold the true rule. "
+            "Probability: of the likeliest rule, calibrated on training networks.",
+            ("classifier", "right", "none of these", "true rule in the set", "rules in the set",
+             "mean probability"),
+            tuple(rows),
+            (Download("open_verdicts.csv", table),),
+        ),
+    )  # fmt: skip
 
 
 def _best_of_each_kind(results: Results) -> str:
