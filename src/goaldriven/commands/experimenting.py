@@ -8,7 +8,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from goaldriven.commands.identifying import bar
+from goaldriven.commands.identifying import bar, tell_incomplete
 from goaldriven.errors import DataError, IdentificationError
 from goaldriven.identify.experiments import EXPERIMENTS, Results, experiment, load_material, run
 from goaldriven.studies.folder import StudyFolder
@@ -35,7 +35,7 @@ def run_experiments(
     chosen = [experiment(name) for name in names] or list(EXPERIMENTS.values())
     folder = StudyFolder.open(path)
     console = Console(stderr=True)
-    _tell_incomplete(folder, console)
+    tell_incomplete(folder, console)
     given = load_material(folder.path, grid=grid, n_splits=splits, seed=seed)
     for entry in chosen:
         with bar(console) as progress:
@@ -58,22 +58,6 @@ def run_experiments(
                 raise
         _tell(results, Console())
     console.print(f"tables → {folder.path / 'experiments'}", highlight=False)
-
-
-def _tell_incomplete(folder: StudyFolder, console: Console) -> None:
-    count = folder.count()
-    missing = count["left"] + count["running"] + count["failed"]
-    if count["running"]:
-        raise IdentificationError(
-            f"DIR must be a study that is not running, got {folder.path}, where {count['running']} "
-            "networks are in training; wait, or stop it (finished networks are kept)"
-        )
-    if missing:
-        console.print(
-            f"{missing} of {sum(count.values())} networks of the study are not trained; these are "
-            "experiments on the others",
-            style="bold",
-        )
 
 
 def _tell(results: Results, console: Console) -> None:

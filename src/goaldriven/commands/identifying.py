@@ -17,6 +17,7 @@ from rich.progress import (
 )
 from rich.table import Table
 
+from goaldriven.errors import IdentificationError
 from goaldriven.identify import Identification
 from goaldriven.report.identified import FOLDER
 from goaldriven.studies.folder import StudyFolder
@@ -39,8 +40,9 @@ def identify(
     from goaldriven.trajectories import load_examples
 
     folder = StudyFolder.open(path)
-    examples = load_examples(folder.path)
     console = Console(stderr=True)
+    tell_incomplete(folder, console)
+    examples = load_examples(folder.path)
     shown = bar(console)
     task = shown.add_task("identifying", total=None)
 
@@ -73,7 +75,6 @@ def verdicts_on(path: Path, other: Path, alpha: float, classifiers: Sequence[str
 
     By those named, or the one that named most networks right.
     """
-    from goaldriven.errors import IdentificationError
     from goaldriven.identify import load, verdicts
     from goaldriven.trajectories import load_examples, trained
     from goaldriven.trajectories.atomic import write_bytes
@@ -125,11 +126,30 @@ def _print_verdicts(table: pd.DataFrame, console: Console) -> None:
             f"{row['probability']:.3f}", f"{row['p_value']:.3f}", row["conformal_set"] or "–",
         )  # fmt: skip
     console.print(shown)
-    for name, rows in table.groupby("classifier", sort=False):
+    for classifier, rows in table.groupby("classifier", sort=False):
+        name, n = str(classifier).replace("_", " "), (rows["verdict"] == NONE).sum()
+        console.print(f"{name}: {n} of {len(rows)} {NONE}", highlight=False)
+
+
+def tell_incomplete(folder: StudyFolder, console: Console) -> None:
+    """Refuse a study that is running; say how many networks are missing where it is not whole.
+
+    Raises
+    ------
+    IdentificationError : networks are in training.
+    """
+    count = folder.count()
+    missing = count["left"] + count["running"] + count["failed"]
+    if count["running"]:
+        raise IdentificationError(
+            f"DIR must be a study that is not running, got {folder.path}, where {count['running']} "
+            "networks are in training; wait, or stop it (finished networks are kept)"
+        )
+    if missing:
         console.print(
-            f"{str(name).replace('_', ' ')}: {(rows['verdict'] == NONE).sum()} of {len(rows)} "
-            f"{NONE}",
-            highlight=False,
+            f"{missing} of {sum(count.values())} networks of the study are not trained; these are "
+            "results on the others",
+            style="bold",
         )
 
 

@@ -13,6 +13,7 @@ from goaldriven.identify.experiments import (
     load,
     run,
     separability,
+    undersampling,
     with_results,
 )
 from goaldriven.identify.experiments.material import OBSERVABLES
@@ -185,6 +186,19 @@ def test_sparse_samples_are_better_where_change_is_slow(material_of, lean):
     assert mean_of(results, spacing="sparse", samples=4, **ALL) > dense
     assert mean_of(results, spacing="dense", samples=21, **ALL) > 0.8
     assert set(results.table["samples"]) == set(counts(21, 1))
+    (finding,) = experiment("undersampling").findings(results)
+    assert finding.status == "reproduced"
+    assert "from 2 samples: dense" in finding.statement
+    assert "; 4 samples: dense" in finding.statement
+    gained, low, high = undersampling.sparse_against_dense(results, [2, 4])
+    gains = [
+        mean_of(results, spacing="sparse", samples=n, **ALL)
+        - mean_of(results, spacing="dense", samples=n, **ALL)
+        for n in (2, 4)
+    ]
+    # Networks weigh the same there, those tested twice more here.
+    assert gained == pytest.approx(np.mean(gains), abs=0.05)
+    assert 0 < low < gained < high
 
 
 def test_results_come_back_from_disk(material_of, tmp_path):

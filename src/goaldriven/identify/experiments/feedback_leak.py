@@ -125,6 +125,7 @@ FEEDBACK_LEAK = Experiment(
     _leak_found,
     (Plot("levels", "epoch", "taken_through", "classifier"),),
     measure=_recall,
+    measured=True,
 )
 
 ENTRIES = (FEEDBACK_LEAK,)

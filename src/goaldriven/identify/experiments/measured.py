@@ -162,6 +162,7 @@ MEASUREMENT = Experiment(
     _measurement,
     _measurement_found,
     (Plot("grid", "noise", "units", "observables"),),
+    measured=True,
 )
 
 MEASUREMENT_PAIR = Experiment(
@@ -172,6 +173,7 @@ MEASUREMENT_PAIR = Experiment(
     _published_pair,
     _measurement_found,
     (Plot("grid", "noise", "units", "observables"),),
+    measured=True,
 )
 
 ENTRIES = (MEASUREMENT, MEASUREMENT_PAIR)

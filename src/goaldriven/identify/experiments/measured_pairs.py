@@ -141,6 +141,7 @@ DEGENERACY_MEASURED = Experiment(
         ),
     ),
     after=pair_rows,
+    measured=True,
 )
 
 ENTRIES = (DEGENERACY_MEASURED,)

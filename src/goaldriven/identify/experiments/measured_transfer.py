@@ -16,7 +16,7 @@ from goaldriven.identify.experiments.measured_conditions import (
     measured_cells,
     measured_conditions,
 )
-from goaldriven.identify.experiments.results import BOOTSTRAPS, Results
+from goaldriven.identify.experiments.results import Results, paired_interval
 from goaldriven.identify.experiments.spec import Experiment, Finding, Plot
 from goaldriven.identify.experiments.views import of_measures
 
@@ -105,22 +105,11 @@ def lost(results: Results, classifier: str, observables: str) -> Mapping[str, pd
     found = {}
     for name in wide.columns:
         gap = wide[SAME] - wide[name]
-        low, high = _interval(gap)
+        low, high = paired_interval(gap)
         found[str(name)] = pd.Series(
             {"mean": wide[name].mean(), "lost": gap.mean(), "low": low, "high": high}
         )
     return found
-
-
-def _interval(values: pd.Series, seed: int = 0) -> tuple[float, float]:
-    """95% of bootstraps of the mean over networks, drawn within their rules."""
-    rng = np.random.default_rng(seed)
-    total = np.zeros(BOOTSTRAPS)
-    for _, of_rule in values.groupby(level="rule"):
-        numbers = of_rule.to_numpy()
-        total += numbers[rng.integers(len(numbers), size=(BOOTSTRAPS, len(numbers)))].sum(axis=1)
-    low, high = np.percentile(total / len(values), [2.5, 97.5])
-    return float(low), float(high)
 
 
 def _findings(results: Results) -> Sequence[Finding]:
@@ -165,6 +154,7 @@ TRANSFER = Experiment(
         Plot("levels", "tested", "trained", "observables", title="linear SVM",
              table=lambda results: _of(results, "svm")),
     ),
+    measured=True,
 )  # fmt: skip
 
 

@@ -17,7 +17,7 @@ from goaldriven.report.names import (
 )
 from goaldriven.report.sections.answer import how_to_identify, measured
 from goaldriven.report.sections.experiments import hint
-from goaldriven.report.sections.outdated import outdated
+from goaldriven.report.sections.outdated import Basis, outdated
 from goaldriven.report.study import StudyData
 
 
@@ -57,9 +57,13 @@ def _accuracy(data: StudyData, results: Results) -> tuple[Block, ...]:
         figures.accuracy(table),
         (Download("accuracy.csv", table),),
     )
-    stale = outdated(data, results.network_ids, "run the identification again")
+    stale = outdated(data, _basis(results), "run the identification again")
     notices = (Paragraph(stale, "notice"),) if stale else ()
     return (*notices, plate, _accuracy_table(table), *_open_verdicts(results), *hint(data))
+
+
+def _basis(results: Results) -> Basis:
+    return Basis(results.network_ids, results.settings.get("versions", {}).get("goaldriven"))
 
 
 def _open_verdicts(results: Results) -> tuple[Table, ...]:
