@@ -158,11 +158,25 @@ def identify(
         ),
     ] = None,
     jobs: Jobs = None,
+    verdicts_on: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="OTHER", help="Instead name the rules of OTHER's networks by what was fitted."
+        ),
+    ] = None,
+    alpha: Annotated[
+        float, typer.Option(help="Share of known networks that may be called 'none of these'.")
+    ] = 0.1,
 ) -> None:
     """Train and test classifiers of the learning rule; write the results beside the data."""
     from goaldriven.commands import identifying
 
-    identifying.identify(folder, grid.value, statistics, splits, seed, jobs, classifier or [])
+    if verdicts_on is not None:
+        identifying.verdicts_on(folder, verdicts_on, alpha, classifier or [])
+        return
+    identifying.identify(
+        folder, grid.value, statistics, splits, seed, jobs, classifier or [], alpha
+    )
 
 
 experiments = typer.Typer(

@@ -127,8 +127,11 @@ def test_incomplete_and_damaged_results(saved, tmp_path):
     table.write_bytes(content)
     record = saved / "identification.json"
     text = record.read_text()
-    record.write_text(text.replace('"format": 1', '"format": 9'))
-    with pytest.raises(DataError, match="format must be 1, got 9"):
+    record.write_text(text.replace('"format": 2', '"format": 1'))
+    with pytest.raises(
+        DataError,
+        match=r"must be 2, got 1: results of another version",
+    ):
         load(saved)
     record.write_text(text[:99])
     with pytest.raises(DataError, match=r"cannot read .*identification\.json"):

@@ -164,6 +164,20 @@ def make_importances() -> pd.DataFrame:
     return pd.concat(frames, ignore_index=True)
 
 
+def make_open_verdicts() -> pd.DataFrame:
+    """Of ten networks of fa: eight named, one called ia, one "none of these"."""
+    rows = [("fa", 1, "fa")] * 7 + [("fa", 1, "fa, ia"), ("ia", 0, "ia"), ("none of these", 0, "")]
+    return pd.DataFrame(
+        [
+            {"classifier": "random_forest", "observables": "all", "split_kind": "network",
+             "split": 0, "network": f"n{i}", "rule": "fa", "verdict": verdict, "correct": correct,
+             "probability": 0.8, "p_value": 0.5 if held else 0.05, "conformal_set": held,
+             "alpha": 0.1}
+            for i, (verdict, correct, held) in enumerate(rows)
+        ]
+    )  # fmt: skip
+
+
 def make_identification(networks: list[xr.Dataset], level: float = 0.0) -> Identification:
     """Made-up results in the form in which identification gives them."""
     layers, verdicts = make_accuracies(level)
@@ -185,6 +199,7 @@ def make_identification(networks: list[xr.Dataset], level: float = 0.0) -> Ident
     empty = pd.DataFrame(columns=["classifier", "observables", "split_kind", "split", "network",
                                   "rule", "verdict", "correct", "probability"])  # fmt: skip
     return Identification(
-        accuracy=layers, network_accuracy=verdicts, verdicts=empty, confusion=make_confusions(),
+        accuracy=layers, network_accuracy=verdicts, verdicts=empty,
+        open_verdicts=make_open_verdicts(), confusion=make_confusions(),
         importances=make_importances(), splits=(), settings=settings,
     )  # fmt: skip

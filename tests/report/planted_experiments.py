@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import itertools
 from collections.abc import Callable, Iterable, Sequence
 
@@ -70,7 +71,7 @@ def results_of(name, rows, verdicts, ids, splits) -> Results:
     settings = {
         "grid": "quick", "n_splits": splits, "seed": 0, "rules": list(RULES),
         "statistics": ["weight_raw_norm"], "epochs": [0, 3], "networks": sorted(ids),
-        "version": "0",
+        "version": importlib.metadata.version("goaldriven"),
     }  # fmt: skip
     return Results(name, table, pd.DataFrame(verdicts), settings)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import importlib.metadata
 import itertools
 import json
 
@@ -16,9 +17,12 @@ from goaldriven.report import write_report
 from goaldriven.report.blocks import Heading, Plate, Table
 from goaldriven.report.experiments import read_experiments
 from goaldriven.report.levels import in_order
+from goaldriven.report.sections import outdated as module
 from goaldriven.report.sections.experiments import experiments as section
 from goaldriven.report.sections.experiments import in_short
+from goaldriven.report.sections.outdated import Basis, outdated
 from goaldriven.report.study import StudyData
+from goaldriven.specs.measurement import MeasurementSpec
 
 from . import planted_experiments as planted
 from .html_pages import csv_of, read_page
@@ -155,9 +159,26 @@ def test_results_of_fewer_networks_are_called_so(tmp_path):
         f"run goaldriven experiment run {tmp_path} trajectory_average again." in text
         for text in notices
     )
-    listed = next(text for text in notices if text.startswith("Of other networks"))
+    listed = next(text for text in notices if text.startswith("Of other networks, "))
     assert "Average instead of trajectory" in listed
     assert "Consecutive thirds" not in listed
+
+
+def test_results_of_another_version_or_other_measurements_are_called_so(tmp_path, monkeypatch):
+    networks = tuple(make_network(spec) for spec in make_study(architectures=["knet4"]).networks())
+    data = StudyData(tmp_path, make_study(), networks, {})
+    ids = [n.attrs["network_id"] for n in networks]
+    current = Basis(ids, importlib.metadata.version("goaldriven"))
+    assert outdated(data, current, "run it again") is None
+    old = outdated(data, dataclasses.replace(current, version="0.0.1"), "run it again")
+    assert old.startswith("These results are of goaldriven 0.0.1, this page is of ")
+    specs = [MeasurementSpec(unit_count=n) for n in (10, 20)]
+    monkeypatch.setattr(module, "measurements_of", lambda folder: specs)
+    both = [spec.measurement_id for spec in specs]
+    assert outdated(data, dataclasses.replace(current, measurement_ids=both), "") is None
+    assert outdated(data, dataclasses.replace(current, measurement_ids=both[:1]), "measure") == (
+        "These results are of 1 measurement, the study has 2 (1 new, 0 gone): measure."
+    )
 
 
 def cut(folder):

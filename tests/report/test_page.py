@@ -207,7 +207,15 @@ def test_results_of_other_networks_are_called_outdated(plain):
     assert notice.kind == "notice"
     assert "of 5 networks, the study has 8 trained networks (3 not among them)" in notice.text
     current = identified.results_of(make_identification(data.networks))
-    assert isinstance(identification(data, current)[0].blocks[0], Plate)
+    first, *_ = blocks = identification(data, current)[0].blocks
+    assert isinstance(first, Plate)
+    [verdicts] = [b for b in blocks if "none of these" in getattr(b, "caption", "")]
+    # 8 of 10 right, 1 none of these; the true rule in 8 sets, which hold 10 rules.
+    assert verdicts.rows[0][1].startswith("80% (49")
+    assert verdicts.rows[0][2].startswith("10% (1.8")
+    assert verdicts.rows[0][3].startswith("80% (")
+    assert verdicts.rows[0][4:] == ("1.00", "0.800")
+    assert "on 10 networks not trained on" in verdicts.caption
 
 
 def test_results_without_the_usual_parts_are_shown_as_far_as_they_go(plain):

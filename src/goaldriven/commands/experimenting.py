@@ -8,12 +8,10 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from goaldriven.commands.identifying import bar
+from goaldriven.commands.identifying import bar, whole
 from goaldriven.errors import DataError, IdentificationError
 from goaldriven.identify.experiments import EXPERIMENTS, Results, experiment, load_material, run
-from goaldriven.studies.folder import StudyFolder
 from goaldriven.studies.runner import usable_cores
-from goaldriven.trajectories.collection import is_collection
 
 
 def list_experiments() -> None:
@@ -35,8 +33,7 @@ def run_experiments(
     """
     chosen = [experiment(name) for name in names] or list(EXPERIMENTS.values())
     console = Console(stderr=True)
-    if not is_collection(path):
-        _tell_incomplete(StudyFolder.open(path), console)
+    whole(path, console)
     given = load_material(path, grid=grid, n_splits=splits, seed=seed)
     for entry in chosen:
         with bar(console) as progress:
@@ -59,22 +56,6 @@ def run_experiments(
                 raise
         _tell(results, Console())
     console.print(f"tables → {path / 'experiments'}", highlight=False)
-
-
-def _tell_incomplete(folder: StudyFolder, console: Console) -> None:
-    count = folder.count()
-    missing = count["left"] + count["running"] + count["failed"]
-    if count["running"]:
-        raise IdentificationError(
-            f"DIR must be a study that is not running, got {folder.path}, where {count['running']} "
-            "networks are in training; wait, or stop it (finished networks are kept)"
-        )
-    if missing:
-        console.print(
-            f"{missing} of {sum(count.values())} networks of the study are not trained; these are "
-            "experiments on the others",
-            style="bold",
-        )
 
 
 def _tell(results: Results, console: Console) -> None:

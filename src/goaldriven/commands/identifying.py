@@ -17,6 +17,7 @@ from rich.progress import (
 )
 from rich.table import Table
 
+from goaldriven.errors import IdentificationError
 from goaldriven.identify import Identification
 from goaldriven.report.identified import FOLDER
 from goaldriven.studies.folder import StudyFolder
@@ -32,15 +33,16 @@ def identify(
     seed: int,
     jobs: int | None,
     classifiers: Sequence[str] = (),
+    alpha: float = 0.1,
 ) -> None:
     """Fit and test the classifiers on a study's trajectories; the default ones if none is named."""
     from goaldriven.identify import DEFAULT_CLASSIFIERS
     from goaldriven.identify import identify as run
     from goaldriven.trajectories import load_examples
 
-    folder = path if is_collection(path) else StudyFolder.open(path).path
-    examples = load_examples(folder)
     console = Console(stderr=True)
+    whole(path, console)
+    examples = load_examples(path)
     shown = bar(console)
     task = shown.add_task("identifying", total=None)
 
@@ -55,6 +57,7 @@ def identify(
             classifiers=classifiers or DEFAULT_CLASSIFIERS,
             statistics=statistics,
             n_splits=splits,
+            alpha=alpha,
             seed=seed,
             jobs=jobs or usable_cores(),
             progress=progress,
@@ -62,9 +65,99 @@ def identify(
     finally:
         if shown.live.is_started:
             shown.stop()
-    results.save(folder / FOLDER)
+    results.save(path / FOLDER)
     _print(results, Console())
-    console.print(f"tables and classifiers → {folder / FOLDER}", highlight=False)
+    console.print(f"tables and classifiers → {path / FOLDER}", highlight=False)
+
+
+def verdicts_on(path: Path, other: Path, alpha: float, classifiers: Sequence[str] = ()) -> None:
+    """Print and write verdicts on another study's networks by a study's fitted classifiers.
+
+    By those named, or the one that named most networks right.
+    """
+    from goaldriven.identify import load, verdicts
+    from goaldriven.trajectories import load_examples, trained
+    from goaldriven.trajectories.atomic import write_bytes
+
+    for folder in (path, other):
+        if not is_collection(folder):
+            StudyFolder.open(folder)  # complains where it is none
+    results = load(path / FOLDER)
+    able = [one for one in results.fitted if one.observables == "all" and one.calibration]
+    kept = list(dict.fromkeys(one.classifier for one in able))
+    missing = [name for name in classifiers if name not in kept]
+    if missing or not kept:
+        raise IdentificationError(
+            f"classifier must be one that the identification of {path} kept "
+            f"({', '.join(kept) or 'none'}), got {missing[0] if missing else 'none'}"
+        )
+    examples = trained(load_examples(other))
+    parts = [
+        verdicts(results.classifier(name), examples, alpha).assign(classifier=name)
+        for name in classifiers or [_most_accurate(results, kept)]
+    ]
+    table = pd.concat(parts, ignore_index=True)
+    table = table[["classifier", *table.columns.drop("classifier")]]
+    place = path / FOLDER / "verdicts_on" / f"{other.resolve().name}.csv"
+    write_bytes(place, table.to_csv(index=False).encode())
+    _print_verdicts(table, Console())
+    Console(stderr=True).print(f"verdicts → {place}", highlight=False)
+
+
+def _most_accurate(results: Identification, kept: Sequence[str]) -> str:
+    table = results.network_accuracy
+    chosen = table[
+        (table["observables"] == "all") & (table["split_kind"] == "network")
+        & table["classifier"].isin(kept)
+    ]  # fmt: skip
+    means = chosen.groupby("classifier", sort=False)["accuracy"].mean()
+    return str(means.idxmax())
+
+
+def _print_verdicts(table: pd.DataFrame, console: Console) -> None:
+    """One row per classifier and network."""
+    from goaldriven.identify.open_verdicts import NONE
+
+    shown = Table(box=None, pad_edge=False)
+    for name in ("network", "trained by", "classifier", "verdict", "probability", "p",
+                 f"rules not ruled out at {table['alpha'].iloc[0]:g}"):  # fmt: skip
+        shown.add_column(name, justify="right" if name in ("probability", "p") else "left")
+    for row in table.to_dict("records"):
+        shown.add_row(
+            row["network"], row["rule"], row["classifier"].replace("_", " "), row["verdict"],
+            f"{row['probability']:.3f}", f"{row['p_value']:.3f}", row["conformal_set"] or "–",
+        )  # fmt: skip
+    console.print(shown)
+    for classifier, rows in table.groupby("classifier", sort=False):
+        name, n = str(classifier).replace("_", " "), (rows["verdict"] == NONE).sum()
+        console.print(f"{name}: {n} of {len(rows)} {NONE}", highlight=False)
+
+
+def whole(path: Path, console: Console) -> None:
+    """Refuse a study that is running; say how many networks are missing where it is not whole.
+
+    A collection has no networks to come.
+
+    Raises
+    ------
+    IdentificationError : networks are in training.
+    StudyError : the folder is neither a study's nor a collection.
+    """
+    if is_collection(path):
+        return
+    count = StudyFolder.open(path).count()
+    missing = count["left"] + count["running"] + count["failed"]
+    if count["running"]:
+        raise IdentificationError(
+            f"DIR must be a study that is not running, got {path}, where {count['running']} "
+            "networks are in training; wait, or stop it (finished networks are kept)"
+        )
+    if missing:
+        console.print(
+            f"{missing} of {sum(count.values())} networks of the study are not trained; these are "
+            "results on the others",
+            style="bold",
+        )
 
 
 def bar(console: Console) -> Progress:

@@ -9,6 +9,7 @@ from typing import Any
 from goaldriven.identify.classifiers import CLASSIFIERS, DEFAULT_CLASSIFIERS, GRIDS, Classifier
 from goaldriven.identify.features import VIEWS, Layout, features, layout_of
 from goaldriven.identify.identification import OBSERVABLES, identify
+from goaldriven.identify.open_verdicts import verdicts
 from goaldriven.identify.results import Fitted, Identification
 from goaldriven.identify.splits import SPLITTERS, Split, by_layer, by_network
 from goaldriven.identify.store import load
@@ -31,6 +32,7 @@ __all__ = [
     "identify",
     "layout_of",
     "load",
+    "verdicts",
 ]
 
 

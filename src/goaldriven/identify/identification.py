@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import platform
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -14,6 +14,7 @@ from goaldriven.errors import IdentificationError, unknown
 from goaldriven.identify.classifiers import CLASSIFIERS, DEFAULT_CLASSIFIERS, GRIDS
 from goaldriven.identify.features import VIEWS
 from goaldriven.identify.jobs import Plan, Progress, run
+from goaldriven.identify.open_verdicts import ALPHA
 from goaldriven.identify.results import Identification
 from goaldriven.identify.splits import SPLITTERS, Split
 from goaldriven.identify.tables import tabulate
@@ -40,6 +41,7 @@ def identify(
     views: str | None = None,
     permutations: int = 1,
     keep: Sequence[int] = (0,),
+    alpha: float = ALPHA,
     seed: int = 0,
     jobs: int = 1,
     progress: Progress | None = None,
@@ -65,7 +67,10 @@ def identify(
         changes), see `features`; None for the grid's own.
     permutations : repeats of the permutation importances in each split, for the widest group of
         observables (``"all"``); 0 for none.
-    keep : the splits, by number from 0, whose fitted classifiers are kept.
+    keep : the splits, by number from 0, whose fitted classifiers are kept, with what they need for
+        verdicts that may be "none of these" (`Identification.open_verdicts`).
+    alpha : of those verdicts: the share of networks of known rules that may be called so; raised to
+        1/(n + 1) where n calibration networks do not allow it.
     seed : of splits, folds and classifiers.
     jobs : processes, one thread each. The results do not depend on it.
     progress : called with (done, total, what was done).
@@ -79,15 +84,11 @@ def identify(
     grids, logistic regression, kernel SVM, extra classifiers, dynamics and ranks are not in the
     paper.
     """
-    for name, value, least in (("n_splits", n_splits, 1), ("permutations", permutations, 0),
-                               ("seed", seed, 0), ("jobs", jobs, 1)):  # fmt: skip
-        _check_integer(name, value, least)
+    counts = {"n_splits": n_splits, "permutations": permutations, "seed": seed, "jobs": jobs}
+    _check_request(counts, alpha, grid, views)
     _check_names("classifiers", classifiers, CLASSIFIERS)
     _check_names("observables", observables, OBSERVABLES)
     _check_names("splits", splits, SPLITTERS)
-    _check_choice("grid", grid, GRIDS)
-    if views is not None:
-        _check_choice("views", views, VIEWS)
     _check_examples(examples)
     used = trained(examples)
     plan = Plan(
@@ -99,9 +100,25 @@ def identify(
         permutations=permutations,
         keep=tuple(keep),
         seed=seed,
+        alpha=alpha,
     )
     outcomes = list(run(plan, used, jobs, progress))
     return tabulate(outcomes, used, plan, _settings(plan, examples, used))
+
+
+_LEAST = {"n_splits": 1, "permutations": 0, "seed": 0, "jobs": 1}
+
+
+def _check_request(
+    counts: Mapping[str, object], alpha: object, grid: object, views: object
+) -> None:
+    for name, value in counts.items():
+        _check_integer(name, value, _LEAST[name])
+    if isinstance(alpha, bool) or not isinstance(alpha, float) or not 0 < alpha < 1:
+        raise IdentificationError(f"alpha must lie between 0 and 1, got {alpha!r}")
+    _check_choice("grid", grid, GRIDS)
+    if views is not None:
+        _check_choice("views", views, VIEWS)
 
 
 def _check_examples(examples: object) -> None:
@@ -186,6 +203,7 @@ def _settings(plan: Plan, examples: xr.Dataset, used: xr.Dataset) -> dict[str, A
         "statistics": {name: list(members) for name, members in plan.statistics.items()},
         "permutations": plan.permutations,
         "seed": plan.seed,
+        "alpha": plan.alpha,
         "rules": sorted(set(networks.values())),
         "epochs": [int(e) for e in used["epoch"].values],
         "examples": {name: used[name].values.tolist() for name in ("network", "layer")},

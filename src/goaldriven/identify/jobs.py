@@ -19,7 +19,9 @@ from goaldriven.identify.candidates import describe, probabilities
 from goaldriven.identify.classifiers import classifier, grid_of
 from goaldriven.identify.features import Layout, features, layout_of
 from goaldriven.identify.importance import gini_importances, permutation_importances
-from goaldriven.identify.selection import Folds, choose
+from goaldriven.identify.open_verdicts import ALPHA, Calibration, calibration_of
+from goaldriven.identify.scaling import TooFewAxes
+from goaldriven.identify.selection import Choice, Folds, choose
 from goaldriven.identify.splits import Split
 
 Matrix = NDArray[np.float64]
@@ -38,6 +40,7 @@ class Plan:
     permutations: int
     keep: tuple[int, ...]
     seed: int
+    alpha: float = ALPHA
 
     def views_of(self, name: str) -> str:
         """The views that a classifier is given."""
@@ -86,6 +89,7 @@ class Outcome:
     gini: Matrix | None
     permuted: Matrix | None
     pipeline: Pipeline | None
+    calibration: Calibration | None
 
     @property
     def predicted(self) -> NDArray[np.str_]:
@@ -98,6 +102,7 @@ class Data:
 
     matrices: Mapping[str, tuple[Layout, Matrix]]
     rules: NDArray[np.str_]
+    networks: NDArray[np.str_]
 
 
 def run(
@@ -130,7 +135,7 @@ def _data(plan: Plan, examples: xr.Dataset, statistics: tuple[str, ...]) -> Data
     matrices = {
         v: (layout_of(examples, statistics, v), features(examples, statistics, v)) for v in needed
     }
-    return Data(matrices, examples["rule"].values)
+    return Data(matrices, examples["rule"].values, examples["network"].values)
 
 
 def _run_job(plan: Plan, job: Job, data: Data) -> list[Outcome]:
@@ -162,6 +167,7 @@ def _run_classifier(plan: Plan, job: Job, name: str, data: Data, folds: Folds) -
             choice.pipeline, tested, rules, layout, plan.permutations, rng
         )
     is_forest = classifier(name).forest
+    kept = job.number in plan.keep
     return Outcome(
         job=job,
         classifier=name,
@@ -172,5 +178,20 @@ def _run_classifier(plan: Plan, job: Job, name: str, data: Data, folds: Folds) -
         scores=probabilities(choice.pipeline, tested),
         gini=gini_importances(choice.pipeline, layout) if is_forest else None,
         permuted=permuted,
-        pipeline=choice.pipeline if job.number in plan.keep else None,
+        pipeline=choice.pipeline if kept else None,
+        calibration=_calibration(job, data, folds, choice, layout) if kept else None,
     )
+
+
+def _calibration(
+    job: Job, data: Data, folds: Folds, choice: Choice, layout: Layout
+) -> Calibration | None:
+    """How the training networks are judged by classifiers that did not see them."""
+    if job.split.kind == "layer":  # other layers of the same networks were seen
+        return None
+    try:
+        scores = folds.out_of_fold(choice.candidate, layout, choice.pipeline.classes_.astype(str))
+    except TooFewAxes:
+        return None
+    train = job.split.train
+    return calibration_of(scores, data.networks[train], data.rules[train])

@@ -16,6 +16,7 @@ from sklearn.pipeline import Pipeline
 from goaldriven.errors import IdentificationError
 from goaldriven.identify.candidates import probabilities
 from goaldriven.identify.features import Layout, features
+from goaldriven.identify.open_verdicts import Calibration
 from goaldriven.identify.splits import Split
 
 KEYS = ["classifier", "observables", "split_kind"]
@@ -32,6 +33,8 @@ class Fitted:
     parameters : the chosen settings, as JSON.
     layout : of the features it takes.
     pipeline : the scikit-learn pipeline.
+    calibration : out-of-fold scores of its training networks, for `goaldriven.identify.verdicts`;
+        None where the split does not keep networks whole.
     """
 
     classifier: str
@@ -41,6 +44,7 @@ class Fitted:
     parameters: str
     layout: Layout
     pipeline: Pipeline
+    calibration: Calibration | None = None
 
     @property
     def name(self) -> str:
@@ -84,6 +88,9 @@ class Identification:
     verdicts : one row per tested network: ``network``, ``rule``, ``verdict``, ``correct`` (0 or 1),
         ``probability`` of the verdict. The verdict is the rule with the highest mean probability
         over the network's layers.
+    open_verdicts : verdicts of the classifiers kept, on the networks that their split tests, which
+        may be "none of these": see `goaldriven.identify.verdicts`. ``rule`` made the network,
+        ``correct`` whether the verdict says so.
     confusion : ``count`` of test examples of rule ``true`` that are called ``predicted``.
     importances : ``kind`` (gini, for forests; permutation), ``statistic`` (or layer_position),
         ``measure``, ``mean``, ``sem`` and ``n`` over trees and splits, or repeats and splits.
@@ -97,6 +104,7 @@ class Identification:
     accuracy: pd.DataFrame
     network_accuracy: pd.DataFrame
     verdicts: pd.DataFrame
+    open_verdicts: pd.DataFrame
     confusion: pd.DataFrame
     importances: pd.DataFrame
     splits: tuple[Split, ...]

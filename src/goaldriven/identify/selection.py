@@ -12,7 +12,7 @@ from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
 from sklearn.pipeline import Pipeline
 
 from goaldriven.errors import IdentificationError
-from goaldriven.identify.candidates import Candidate, Forest, without_axes
+from goaldriven.identify.candidates import Candidate, Forest, probabilities, without_axes
 from goaldriven.identify.features import Layout
 from goaldriven.identify.forests import TOLERANCE, Race, Setting, Training, race
 from goaldriven.identify.scaling import TooFewAxes
@@ -84,6 +84,26 @@ class Folds:
     def fit(self, pipeline: Pipeline) -> Pipeline:
         """The pipeline fitted on the whole training part."""
         return self._fit(self.WHOLE, pipeline)[0]
+
+    def out_of_fold(
+        self, candidate: Candidate, layout: Layout, classes: NDArray[np.str_]
+    ) -> Matrix:
+        """Scores of the training examples by classifiers that did not see them, (example, rule).
+
+        The candidate, fitted anew in each fold. Rows are in the order of the training part,
+        columns in that of ``classes``; a rule that a fold lacks has score 0 there.
+
+        Raises
+        ------
+        TooFewAxes : a fold has fewer principal axes than the candidate asks for.
+        """
+        scores = np.zeros((self.n_train, len(classes)))
+        for fold, (_, held_out) in enumerate(self._inner):
+            fitted, part = self._fit(fold, candidate.pipeline(layout, self.seed))
+            head = Pipeline([fitted.steps[-1]])
+            columns = np.searchsorted(classes, head.classes_)
+            scores[np.ix_(held_out, columns)] = probabilities(head, part.held_out)
+        return scores
 
     def _score(self, fold: int, pipeline: Pipeline) -> float:
         fitted, part = self._fit(fold, pipeline)

@@ -14,15 +14,16 @@ import numpy as np
 import pandas as pd
 from sklearn.pipeline import Pipeline
 
-from goaldriven.errors import DataError, StudyError
+from goaldriven.errors import DataError, IdentificationError, StudyError
 from goaldriven.identify.features import Layout
+from goaldriven.identify.open_verdicts import Calibration
 from goaldriven.identify.results import Fitted, Identification
 from goaldriven.identify.splits import Split
 from goaldriven.identify.tables import COLUMNS
 from goaldriven.trajectories.atomic import write_bytes
 
 RECORD = "identification.json"
-FORMAT = 1
+FORMAT = 2
 
 # What skops may build from a file besides its own defaults. Trees index memory by numbers in the
 # file; `_check_trees` makes sure that they stay inside.
@@ -37,7 +38,7 @@ _TRUSTED = [
     "sklearn.tree._tree.Tree",
 ]
 _WHOLE_NUMBERS = ("split", "n_train", "n_test", "correct", "count", "n")
-_NUMBERS = ("accuracy", "chance", "cv_accuracy", "probability", "mean", "sem")
+_NUMBERS = ("accuracy", "chance", "cv_accuracy", "probability", "p_value", "alpha", "mean", "sem")
 
 
 def save(results: Identification, folder: str | Path) -> None:
@@ -144,7 +145,10 @@ def _read_record(folder: Path) -> dict[str, Any]:
         raise DataError(f"cannot read {path}: {error}") from error
     if not isinstance(record, dict) or record.get("format") != FORMAT:
         given = record.get("format") if isinstance(record, dict) else record
-        raise DataError(f"{path}: format must be {FORMAT}, got {given!r}")
+        raise DataError(
+            f"{path}: format must be {FORMAT}, got {given!r}: results of another version of "
+            "goaldriven; run goaldriven identify again"
+        )
     return record
 
 
@@ -170,7 +174,28 @@ def _fitted_record(fitted: Fitted) -> dict[str, Any]:
         "views": fitted.layout.views,
         "epochs": list(fitted.layout.epochs),
         "statistics": list(fitted.layout.statistics),
+        "calibration": _calibration_record(fitted.calibration),
     }
+
+
+def _calibration_record(calibration: Calibration | None) -> dict[str, Any] | None:
+    if calibration is None:
+        return None
+    return {
+        "networks": list(calibration.networks),
+        "rules": list(calibration.rules),
+        "scores": calibration.scores.tolist(),
+    }
+
+
+def _calibration_from(record: Mapping[str, Any] | None, path: Path) -> Calibration | None:
+    if record is None:
+        return None
+    try:
+        scores = np.array(record["scores"], dtype=np.float64)
+        return Calibration(tuple(record["networks"]), tuple(record["rules"]), scores)
+    except (IdentificationError, ValueError) as error:
+        raise DataError(f"{path} is damaged: {error}") from error
 
 
 def _fitted_from(record: Mapping[str, Any], folder: Path) -> Fitted:
@@ -178,6 +203,7 @@ def _fitted_from(record: Mapping[str, Any], folder: Path) -> Fitted:
     return Fitted(
         record["classifier"], record["observables"], record["split_kind"], record["split"],
         record["parameters"], layout, _load_pipeline(folder / record["file"], layout),
+        _calibration_from(record["calibration"], folder / RECORD),
     )  # fmt: skip
 
 

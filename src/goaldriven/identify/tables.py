@@ -10,8 +10,10 @@ import pandas as pd
 import xarray as xr
 from numpy.typing import NDArray
 
+from goaldriven.identify.calibration import average_over_layers, first_of_each
 from goaldriven.identify.features import POSITION_GROUP
 from goaldriven.identify.jobs import Outcome, Plan
+from goaldriven.identify.open_verdicts import judge, widened
 from goaldriven.identify.results import Fitted, Identification
 from goaldriven.specs import STATISTICS
 
@@ -29,6 +31,10 @@ COLUMNS: dict[str, tuple[str, ...]] = {
     "verdicts": (
         "classifier", "observables", "split_kind", "split", "network", "rule", "verdict",
         "correct", "probability",
+    ),
+    "open_verdicts": (
+        "classifier", "observables", "split_kind", "split", "network", "rule", "verdict",
+        "correct", "probability", "p_value", "conformal_set", "alpha",
     ),
     "confusion": (
         "classifier", "observables", "split_kind", "split", "true", "predicted", "count",
@@ -52,6 +58,7 @@ def tabulate(
         if outcome.job.split.kind != "layer":
             verdicts = _verdicts(outcome, rules, networks)
             rows["verdicts"].extend(verdicts)
+            rows["open_verdicts"].extend(_open_verdicts(outcome, rules, networks, plan.alpha))
             rows["network_accuracy"].append(_network_accuracy(outcome, verdicts, rules, networks))
     rows["importances"] = _importances(outcomes)
     tables = {
@@ -114,6 +121,25 @@ def _verdicts(outcome: Outcome, rules: NDArray[np.str_], networks: NDArray[np.st
     return rows
 
 
+def _open_verdicts(
+    outcome: Outcome, rules: NDArray[np.str_], networks: NDArray[np.str_], alpha: float
+) -> list[Row]:
+    """Verdicts that may be "none of these", of classifiers that have calibration networks."""
+    known = outcome.calibration
+    if known is None:
+        return []
+    test = outcome.job.split.test
+    names, scores = average_over_layers(outcome.scores, networks[test])
+    truth = first_of_each(rules[test].astype(str), networks[test])
+    level = widened(alpha, len(known.networks))
+    table = judge(scores, names.tolist(), outcome.classes.tolist(), known, level)
+    table.insert(1, "rule", truth)
+    table["correct"] = (table["verdict"] == table["rule"]).astype(int)
+    return [
+        _keys(outcome) | {str(k): v for k, v in row.items()} for row in table.to_dict("records")
+    ]
+
+
 def _network_accuracy(
     outcome: Outcome,
     verdicts: Sequence[Row],
@@ -161,7 +187,7 @@ def _fitted(outcomes: Sequence[Outcome]) -> tuple[Fitted, ...]:
     return tuple(
         Fitted(
             o.classifier, o.job.observables, o.job.split.kind, o.job.number, o.parameters,
-            o.layout, o.pipeline,
+            o.layout, o.pipeline, o.calibration,
         )
         for o in outcomes
         if o.pipeline is not None

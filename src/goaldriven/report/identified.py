@@ -31,6 +31,7 @@ class Results:
     network_ids : the networks whose layers were examples.
     observables, split_kind : of the headline: all observables, splits by network, where there are.
     settings : of the `Identification`.
+    open_verdicts : see `open_verdict_table`; of the headline's observables.
     """
 
     accuracy: pd.DataFrame
@@ -42,6 +43,7 @@ class Results:
     observables: str
     split_kind: str
     settings: dict[str, Any]
+    open_verdicts: pd.DataFrame
 
     def best(self, split_kind: str | None = None, observables: str | None = None) -> dict[Any, Any]:
         """The row of the most accurate classifier; of the headline unless told otherwise."""
@@ -84,7 +86,35 @@ def results_of(identification: Identification) -> Results:
         observables=observables,
         split_kind=split_kind,
         settings=settings,
+        open_verdicts=open_verdict_table(identification.open_verdicts, observables),
     )
+
+
+def open_verdict_table(verdicts: pd.DataFrame, observables: str = "all") -> pd.DataFrame:
+    """What classifiers that may say "none of these" say of networks they were not trained on.
+
+    One row per classifier: ``networks``, shares ``right``, ``none`` ("none of these"), ``covered``
+    (true rule in the conformal set), each with the ends of its 95% interval over networks (Wilson),
+    ``set_size``, mean ``probability`` of the likeliest rule, ``alpha``.
+    """
+    from goaldriven.identify.calibration import wilson
+    from goaldriven.identify.open_verdicts import BETWEEN, NONE
+
+    rows = []
+    chosen = verdicts[verdicts["observables"] == observables]
+    for classifier, part in chosen.groupby("classifier", sort=False):
+        sets = [text.split(BETWEEN) if text else [] for text in part["conformal_set"]]
+        covered = [rule in one for rule, one in zip(part["rule"], sets, strict=True)]
+        row: dict[str, Any] = {"classifier": classifier, "networks": part["network"].nunique()}
+        for name, hits in (("right", part["correct"] == 1), ("none", part["verdict"] == NONE),
+                           ("covered", pd.Series(covered))):  # fmt: skip
+            share = float(hits.mean())
+            low, high = wilson(share, row["networks"])
+            row |= {name: share, f"{name}_low": float(low), f"{name}_high": float(high)}
+        row["set_size"] = float(np.mean([len(one) for one in sets]))
+        row |= {n: float(part[n].mean()) for n in ("probability", "alpha")}
+        rows.append(row)
+    return pd.DataFrame(rows)
 
 
 def accuracy_table(identification: Identification) -> pd.DataFrame:

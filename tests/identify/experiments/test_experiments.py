@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -13,6 +15,7 @@ from goaldriven.identify.experiments import (
     load,
     run,
     separability,
+    undersampling,
     with_results,
 )
 from goaldriven.identify.experiments.material import OBSERVABLES
@@ -185,6 +188,19 @@ def test_sparse_samples_are_better_where_change_is_slow(material_of, lean):
     assert mean_of(results, spacing="sparse", samples=4, **ALL) > dense
     assert mean_of(results, spacing="dense", samples=21, **ALL) > 0.8
     assert set(results.table["samples"]) == set(counts(21, 1))
+    (finding,) = experiment("undersampling").findings(results)
+    assert finding.status == "reproduced"
+    assert "from 2 samples: dense" in finding.statement
+    assert "; 4 samples: dense" in finding.statement
+    gained, low, high = undersampling.sparse_against_dense(results, [2, 4])
+    gains = [
+        mean_of(results, spacing="sparse", samples=n, **ALL)
+        - mean_of(results, spacing="dense", samples=n, **ALL)
+        for n in (2, 4)
+    ]
+    # Networks weigh the same there, those tested twice more here.
+    assert gained == pytest.approx(np.mean(gains), abs=0.05)
+    assert 0 < low < gained < high
 
 
 def test_results_come_back_from_disk(material_of, tmp_path):
@@ -249,3 +265,12 @@ def test_a_full_disk_is_said(material_of, tmp_path, monkeypatch):
     with pytest.raises(StudyError, match="No space left on device"):
         save(results, tmp_path)
     assert not list(tmp_path.rglob("*.csv"))
+
+
+def test_performance_asks_for_learning_curves(material_of):
+    """Data that hold observables alone, as the published file does."""
+    given = material_of(make_examples())
+    without = replace(given, curves=given.curves * np.nan)
+    for name in ("performance", "performance_matched"):
+        with pytest.raises(IdentificationError, match="networks must have a loss and a metric"):
+            experiment(name).cells(without)

@@ -10,7 +10,8 @@ import xarray as xr
 
 from goaldriven.errors import IdentificationError
 from goaldriven.identify.experiments import experiment, load_material, run
-from goaldriven.identify.experiments.measured import noise_label, units_label
+from goaldriven.identify.experiments.measured import kind_of
+from goaldriven.identify.experiments.measured_conditions import noise_label, units_label
 from goaldriven.specs.measurement import MeasurementSpec
 from goaldriven.trajectories import write
 from goaldriven.trajectories.measured import measurement_coordinates, write_measured
@@ -78,9 +79,15 @@ def test_what_survives_the_measurement_is_found(folder):
         assert means(results, observables="activation", units=units, noise=noise) > 0.9
     draws = results.table.query("noise == '0.3 s.d.' and metric == 'chance'")
     assert sorted(set(draws["split"])) == [0, 1, 2, 3], "two splits of each of two draws"
-    (finding,) = experiment("measurement").findings(results)
+    finding, few, noisy = experiment("measurement").findings(results)
     assert finding.status == "reproduced"
     assert "over 2 measurements: activation" in finding.statement
+    assert few.statement.startswith("Fewer units, by number: layers named right weight 0.")
+    assert few.statement.endswith("mean over 10 units).")
+    assert noisy.statement.startswith("Noise relative to the signal: ")
+    rows = results.verdicts.query("noise == '0.3 s.d.' and observables == 'activation'")
+    share = rows["layers_correct"].sum() / rows["layers"].sum()
+    assert f"activation {share:.3f} (" in noisy.statement
 
 
 @pytest.mark.slow
@@ -118,4 +125,28 @@ def test_labels_of_measurements():
     )
     assert units_label(spec) == "300 units of its own, 50 stimuli"
     assert noise_label(spec) == "constant 0.1 s.d."
+    shared = MeasurementSpec(noise=0.1, noise_kind="shared")
+    assert noise_label(shared) == "absolute shared (0.5) 0.1"
     assert (units_label(MeasurementSpec()), noise_label(MeasurementSpec())) == ("all units", "none")
+
+
+@pytest.mark.parametrize(
+    ("settings", "kind"),
+    [
+        ({}, "Everything"),
+        ({"unit_fraction": 0.1}, "Fewer units, as a share"),
+        ({"unit_count": 10}, "Fewer units, by number"),
+        ({"stimulus_count": 10}, "Fewer stimuli"),
+        ({"noise": 0.1}, "Noise in the tensor's own units"),
+        ({"relative_noise": 0.3}, "Noise relative to the signal"),
+        ({"relative_noise": 0.3, "noise_kind": "shared"},
+         "Noise relative to the signal, correlated across units"),
+        ({"noise": 0.3, "noise_kind": "constant"},
+         "Noise in the tensor's own units, constant through learning"),
+        ({"unit_count": 10, "relative_noise": 1, "own_units": True, "stimulus_count": 5},
+         "Fewer units, by number, and fewer stimuli, and noise relative to the signal"),
+    ],
+)  # fmt: skip
+def test_every_kind_of_measurement_has_a_name(settings, kind):
+    spec = MeasurementSpec(**settings)
+    assert kind_of(units_label(spec), noise_label(spec)) == kind

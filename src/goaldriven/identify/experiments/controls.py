@@ -71,12 +71,13 @@ OBSERVED = "observables"
 
 
 def _performance(given: Material) -> Sequence[Cell]:
-    last = given.curves.sizes["epoch"]
-    metric = of_statistics(given.curves, ["metric"])
+    curves = given.performance()
+    last = curves.sizes["epoch"]
+    metric = of_statistics(curves, ["metric"])
     seen = {
-        "loss and metric": given.curves,
+        "loss and metric": curves,
         "metric curve": metric,
-        "loss curve": of_statistics(given.curves, ["loss"]),
+        "loss curve": of_statistics(curves, ["loss"]),
         "final metric": records(metric, last - 1, last),
         OBSERVED: given.examples,
     }

@@ -55,11 +55,11 @@ def degeneracy_cells(
         for name, examples in measured.items()
         for cell in given.cells(examples, CLASSIFIERS, **{column: name})
     ]
-    _check([cell for cell in cells if cell.train is cells[0].train][: given.n_splits])
+    check_enough([cell for cell in cells if cell.train is cells[0].train][: given.n_splits])
     return cells
 
 
-def _check(cells: Sequence[Cell]) -> None:
+def check_enough(cells: Sequence[Cell]) -> None:
     """Whether perfect scores would do: said before anything is fitted, not after."""
     rules = np.unique(cells[0].train["rule"].values.astype(str))
     truths, networks = [], []
@@ -134,17 +134,17 @@ def _pairs(group: Group, rng: np.random.Generator) -> Iterator[Row]:
         yield from rows(keys, values)
 
 
-def degeneracies(results: Results, column: str = "observables") -> pd.DataFrame:
+def degeneracies(results: Results, columns: Sequence[str] = ("observables",)) -> pd.DataFrame:
     """The table of experiment ``degeneracy``: one row per condition, classifier and pair.
 
-    Columns: ``column``, ``classifier``, ``rule_a``, ``rule_b``, ``pair_accuracy`` with
+    Columns: ``columns``, ``classifier``, ``rule_a``, ``rule_b``, ``pair_accuracy`` with
     ``pair_accuracy_low``, ``pair_accuracy_high``, ``pair_p``, ``pair_p_adjusted``,
     ``indistinguishable`` (bool), ``networks_a``, ``networks_b``.
     """
-    table = wide(results.table, (column, "classifier", "pair"))
+    table = wide(results.table, (*columns, "classifier", "pair"))
     names = table.pop("pair").str.split(OR, expand=True)
-    table.insert(2, "rule_a", names[0])
-    table.insert(3, "rule_b", names[1])
+    table.insert(len(columns) + 1, "rule_a", names[0])
+    table.insert(len(columns) + 2, "rule_b", names[1])
     return table.assign(indistinguishable=table["indistinguishable"] > 0.5)
 
 

@@ -70,7 +70,7 @@ class Sets:
 
 def _performance(given: Material, matched: str) -> Matrix:
     """The metric of each network, (network, record): at the last record, or at all."""
-    curve = of_statistics(given.curves, ["metric"])["value"].values[:, :, 0]
+    curve = of_statistics(given.performance(), ["metric"])["value"].values[:, :, 0]
     return curve[:, -1:] if matched == FINAL else curve
 
 

@@ -56,6 +56,19 @@ class Material:
     def rules(self) -> tuple[str, ...]:
         return tuple(sorted(set(self.examples["rule"].values.tolist())))
 
+    def performance(self) -> xr.Dataset:
+        """The learning curves, where there are any.
+
+        Raises
+        ------
+        IdentificationError : no network has them, as in data that hold observables alone.
+        """
+        if not np.isfinite(self.curves["value"].values).any():
+            raise IdentificationError(
+                "networks must have a loss and a metric, got none (the published format has none)"
+            )
+        return self.curves
+
     def observables(self, name: str) -> xr.Dataset:
         """The examples with one group of observables, a key of `OBSERVABLES`."""
         from goaldriven.identify.experiments.views import of_measures

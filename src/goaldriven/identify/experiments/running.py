@@ -15,6 +15,7 @@ from goaldriven.identify.experiments.material import Material
 from goaldriven.identify.experiments.outcomes import metrics_of, verdicts_of
 from goaldriven.identify.experiments.results import FOLDER, Results, save
 from goaldriven.identify.experiments.spec import Experiment
+from goaldriven.trajectories.measured import measurements_of
 
 CACHE = "cache"
 Progress = Callable[[int, int, str], None]
@@ -60,7 +61,7 @@ def run(
         experiment.name,
         _tidy(experiment.name, rows, given.seed),
         pd.DataFrame(verdicts),
-        _settings(given),
+        _settings(given, experiment),
     )
     if given.folder is not None:
         save(results, given.folder)
@@ -76,7 +77,7 @@ def _tidy(name: str, rows: list[dict[str, Any]], seed: int) -> pd.DataFrame:
     return table[[*(c for c in table.columns if c not in last), *last]]
 
 
-def _settings(given: Material) -> dict[str, Any]:
+def _settings(given: Material, experiment: Experiment) -> dict[str, Any]:
     examples = given.examples
     return {
         "grid": given.grid,
@@ -86,13 +87,16 @@ def _settings(given: Material) -> dict[str, Any]:
         "statistics": examples["statistic"].values.tolist(),
         "epochs": [int(e) for e in examples["epoch"].values],
         "networks": sorted(set(examples["network"].values.tolist())),
+        "measurements": _measurements(given, experiment),
         "version": importlib.metadata.version("goaldriven"),
     }
 
 
-def stale(results: Results, given: Material) -> bool:
-    """Whether a study has gained or lost networks since these results."""
-    return results.settings["networks"] != sorted(set(given.examples["network"].values.tolist()))
+def _measurements(given: Material, experiment: Experiment) -> list[str]:
+    """Ids of the study's measurements, where the experiment is about them."""
+    if given.folder is None or not experiment.measured:
+        return []
+    return sorted(spec.measurement_id for spec in measurements_of(given.folder))
 
 
 def cache_of(folder: Path) -> Path:

@@ -98,6 +98,7 @@ class Experiment:
     findings : what the results say.
     plots : how they are drawn.
     measure : more rows from a cell and its fit than every experiment has.
+    measured : whether it is about the study's measurements, and so outdated when they change.
     after : rows about the whole experiment, from all cells and fits.
     """
 
@@ -109,6 +110,7 @@ class Experiment:
     findings: Callable[[Results], Sequence[Finding]]
     plots: tuple[Plot, ...] = ()
     measure: Callable[[Cell, Fit], Iterable[Row]] | None = None
+    measured: bool = False
     after: Callable[[Material, Sequence[Cell], Sequence[Fit]], Iterable[Row]] | None = None
 
 

@@ -9,7 +9,7 @@ import numpy as np
 from goaldriven.errors import IdentificationError
 from goaldriven.identify.experiments.cells import Cell
 from goaldriven.identify.experiments.material import OBSERVABLES, Material
-from goaldriven.identify.experiments.results import Results
+from goaldriven.identify.experiments.results import Results, paired_interval
 from goaldriven.identify.experiments.spec import Experiment, Finding, Plot, accuracy, told
 from goaldriven.identify.experiments.views import records, sampled
 
@@ -64,21 +64,43 @@ def _undersampling_found(results: Results) -> Sequence[Finding]:
     shared = set.intersection(
         *(set(summary[summary["spacing"] == spacing]["samples"]) for spacing in SPACING)
     )
-    n = min(shared)
-    rows = [row(spacing, n) for spacing in SPACING]
-    ordered = rows[0]["mean"] <= rows[1]["mean"] + np.nan_to_num(rows[1]["sem"]) and (
-        rows[0]["mean"] < rows[2]["mean"]
-    )
+    gained, low, high = sparse_against_dense(results, sorted(shared))
+    levels = [
+        f"{n:g} samples: " + ", ".join(f"{s} {told(row(s, n))}" for s in SPACING)
+        for n in sorted(shared)
+    ]
     return (
         Finding(
-            f"Layers named right from {n} samples of the trajectory (random forest, all "
-            "observables): "
-            + ", ".join(f"{s} {told(r)}" for s, r in zip(SPACING, rows, strict=True))
-            + ".",
+            "Layers named right (random forest, all observables) from "
+            + "; ".join(levels)
+            + f". Sparse against dense, over these counts: {gained:+.3f} ({low:+.3f} to "
+            f"{high:+.3f}, 95% interval over networks).",
             "At equal counts, samples further apart were better (Figure 4a).",
-            "reproduced" if ordered else "not reproduced",
+            "reproduced" if low > 0 else "not reproduced",
         ),
     )
+
+
+def sparse_against_dense(
+    results: Results, shared: Sequence[float], seed: int = 0
+) -> tuple[float, float, float]:
+    """How many more layers sparse samples name right than as many dense ones, by the forest.
+
+    The mean over the counts that all spacings share, and over networks (each by its mean over
+    splits), with the 95% of 1,000 bootstraps of networks within rules, the same for both spacings.
+    """
+    rows = results.verdicts
+    rows = rows[
+        (rows["observables"] == "all") & (rows["classifier"] == "random_forest")
+        & rows["samples"].isin(list(shared)) & rows["spacing"].isin(["sparse", "dense"])
+    ]  # fmt: skip
+    right = (rows["layers_correct"] / rows["layers"]).groupby(
+        [rows["rule"], rows["network"], rows["spacing"]]
+    )
+    wide = right.mean().unstack("spacing")
+    gain = wide["sparse"] - wide["dense"]
+    low, high = paired_interval(gain, seed)
+    return float(gain.mean()), low, high
 
 
 UNDERSAMPLING = Experiment(

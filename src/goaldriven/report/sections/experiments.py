@@ -29,7 +29,7 @@ from goaldriven.report.experiments import (
 from goaldriven.report.names import level_label, listing, plural
 from goaldriven.report.sections import experiment_captions as captions
 from goaldriven.report.sections.experiment_tables import tables
-from goaldriven.report.sections.outdated import outdated
+from goaldriven.report.sections.outdated import Basis, outdated
 from goaldriven.report.study import StudyData
 
 
@@ -44,7 +44,7 @@ def experiments(data: StudyData) -> tuple[Section, ...]:
     stale = [one for one in shown if _stale(data, one)]
     if stale:
         names = listing([one.experiment.title for one in stale])
-        text = f"Of other networks than the study has trained now: {names}; see there."
+        text = f"Of other networks, measurements or another version than now: {names}; see there."
         blocks.append(Paragraph(text, "notice"))
     if shown:
         blocks.append(_overview(shown))
@@ -83,7 +83,9 @@ def _unreadable(one: Untold) -> str:
 
 def _stale(data: StudyData, one: Told) -> str | None:
     remedy = f"run goaldriven experiment run {data.folder} {one.experiment.name} again"
-    return outdated(data, one.results.settings["networks"], remedy)
+    settings = one.results.settings
+    basis = Basis(settings["networks"], settings.get("version"), settings.get("measurements", ()))
+    return outdated(data, basis, remedy)
 
 
 def _overview(shown: list[Told]) -> Table:

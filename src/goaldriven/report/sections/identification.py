@@ -17,7 +17,7 @@ from goaldriven.report.names import (
 )
 from goaldriven.report.sections.answer import how_to_identify, measured
 from goaldriven.report.sections.experiments import hint
-from goaldriven.report.sections.outdated import outdated
+from goaldriven.report.sections.outdated import Basis, outdated
 from goaldriven.report.study import StudyData
 
 
@@ -57,9 +57,48 @@ def _accuracy(data: StudyData, results: Results) -> tuple[Block, ...]:
         figures.accuracy(table),
         (Download("accuracy.csv", table),),
     )
-    stale = outdated(data, results.network_ids, "run the identification again")
+    stale = outdated(data, _basis(results), "run the identification again")
     notices = (Paragraph(stale, "notice"),) if stale else ()
-    return (*notices, plate, _accuracy_table(table), *hint(data))
+    return (*notices, plate, _accuracy_table(table), *_open_verdicts(results), *hint(data))
+
+
+def _basis(results: Results) -> Basis:
+    return Basis(results.network_ids, results.settings.get("versions", {}).get("goaldriven"))
+
+
+def _open_verdicts(results: Results) -> tuple[Table, ...]:
+    """What is said of whole networks where "none of these" may be said, with its uncertainty."""
+    table = results.open_verdicts
+    if table.empty:
+        return ()
+    rows = [
+        (
+            classifier_label(row["classifier"]),
+            *(
+                f"{as_percent(row[n])} ({as_percent(row[f'{n}_low'])}–"
+                f"{as_percent(row[f'{n}_high'])})"
+                for n in ("right", "none", "covered")
+            ),
+            f"{row['set_size']:.2f}",
+            f"{row['probability']:.3f}",
+        )
+        for row in table.to_dict("records")
+    ]
+    first = table.iloc[0]
+    return (
+        Table(
+            f"Verdicts on {plural(int(first['networks']), 'network')} not trained on, which may be "
+            f"“none of these” ({group_label(results.observables)}, one split by network; 95% "
+            "interval over networks): of these networks, all of known rules, at most "
+            f"{as_percent(first['alpha'])} should be called so, and at least "
+            f"{as_percent(1 - first['alpha'])} of the conformal sets hold the true rule. "
+            "Probability: of the likeliest rule, calibrated on training networks.",
+            ("classifier", "right", "none of these", "true rule in the set", "rules in the set",
+             "mean probability"),
+            tuple(rows),
+            (Download("open_verdicts.csv", table),),
+        ),
+    )  # fmt: skip
 
 
 def _best_of_each_kind(results: Results) -> str:
