@@ -1,7 +1,7 @@
 """The published grid of the random forest: plain grid search against racing nested forests.
 
     python benchmarks/classifier_grid.py [--study DIR] [--examples 20736] [--splits 1]
-                                         [--kind layer] [--seconds 60] [--whole]
+                                         [--kind layer] [--folds 5] [--dear 20] [--whole]
 
 The table: examples of a study are drawn with replacement, equally many of each learning rule, and
 each statistic's trajectory is multiplied by exp(noise · (u + e(t)/2)), u and e(t) standard normal,
@@ -10,10 +10,13 @@ rule. The table has the size, the scales and the redundancy of the published one
 nothing about learning rules.
 
 "plain" is scikit-learn's `GridSearchCV` over the same folds: 15 settings × 5 folds and a refit.
-With ``--whole`` it is run. Otherwise the time of a tree is measured for each ``max_features``, in
-the first fold, within ``--seconds`` each, and multiplied by the number of trees that the grid
-search fits; its accuracy is then not known. "fast" is `goaldriven.identify.selection.choose`, run
-wholly. CPU seconds of one process with one thread.
+With ``--whole`` it is run. Otherwise a sample of its cells is: in ``--folds`` of the folds, forests
+of all sizes with max_features sqrt and log2, and with None those of up to ``--dear`` trees. Each
+forest is grown on from the next smaller one, which gives plain search's trees and accuracies to the
+bit. The time of a tree, which is the same in small forests and large ones (both are printed), times
+the number of trees that plain search grows, is its time; voting is left out, in plain's favour.
+"fast" is what `goaldriven.identify.selection.choose` does, run wholly. CPU seconds of one process
+with one thread.
 """
 
 from __future__ import annotations
