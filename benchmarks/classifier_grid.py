@@ -1,7 +1,7 @@
 """The published grid of the random forest: plain grid search against racing nested forests.
 
     python benchmarks/classifier_grid.py [--study DIR] [--examples 20736] [--splits 1]
-                                         [--kind layer] [--seconds 60] [--whole]
+                                         [--kind layer] [--folds 5] [--dear 20] [--whole]
 
 The table: examples of a study are drawn with replacement, equally many of each learning rule, and
 each statistic's trajectory is multiplied by exp(noise · (u + e(t)/2)), u and e(t) standard normal,
@@ -10,15 +10,19 @@ rule. The table has the size, the scales and the redundancy of the published one
 nothing about learning rules.
 
 "plain" is scikit-learn's `GridSearchCV` over the same folds: 15 settings × 5 folds and a refit.
-With ``--whole`` it is run. Otherwise the time of a tree is measured for each ``max_features``, in
-the first fold, within ``--seconds`` each, and multiplied by the number of trees that the grid
-search fits; its accuracy is then not known. "fast" is `goaldriven.identify.selection.choose`, run
-wholly. CPU seconds of one process with one thread.
+With ``--whole`` it is run. Otherwise a sample of its cells is: in ``--folds`` of the folds, forests
+of all sizes with max_features sqrt and log2, and with None those of up to ``--dear`` trees. Each
+forest is grown on from the next smaller one, which gives plain search's trees and accuracies to the
+bit. The time of a tree, which is the same in small forests and large ones (both are printed), times
+the number of trees that plain search grows, is its time; voting is left out, in plain's favour.
+"fast" is what `goaldriven.identify.selection.choose` does, run wholly. CPU seconds of one process
+with one thread.
 """
 
 from __future__ import annotations
 
 import argparse
+import copy
 import time
 from pathlib import Path
 
@@ -30,31 +34,31 @@ from threadpoolctl import threadpool_limits
 from goaldriven.identify import features
 from goaldriven.identify.candidates import Forest
 from goaldriven.identify.classifiers import grid_of
-from goaldriven.identify.features import Layout
-from goaldriven.identify.selection import Folds, choose, inner_folds
+from goaldriven.identify.forests import Race, Setting, race
+from goaldriven.identify.selection import Folds, inner_folds
 from goaldriven.specs import PUBLISHED_STATISTICS
 from goaldriven.trajectories import load_examples, trained
 
 Table = tuple[np.ndarray, np.ndarray, np.ndarray]
+Sample = dict[str | None, tuple[list[tuple[int, ...]], list[list[float]], list[list[float]]]]
 FORESTS = tuple(c for c in grid_of("random_forest", "paper").candidates if isinstance(c, Forest))
 SHARES = tuple(dict.fromkeys(f.max_features for f in FORESTS))
 EPOCHS = tuple(range(0, 105, 5))
 
 
-def originals(study: Path | None, rng: np.random.Generator) -> tuple[Table, Layout]:
+def originals(study: Path | None, rng: np.random.Generator) -> Table:
     """Features, rules and networks of what the table is drawn from."""
     if study is not None:
         examples = trained(load_examples(study))
         x = features(examples, PUBLISHED_STATISTICS)
-        layout = Layout(PUBLISHED_STATISTICS, tuple(examples["epoch"].values.tolist()))
-        return (x, examples["rule"].values, examples["network"].values), layout
+        return x, examples["rule"].values, examples["network"].values
     rules, size = np.array(["adam", "fa", "ia", "sgdm"]), (800, len(PUBLISHED_STATISTICS))
     which = np.arange(size[0]) % len(rules)
     drift = 0.05 * rng.normal(size=(len(rules), size[1], 1))[which]
     walks = np.exp(np.cumsum(drift + 0.1 * rng.normal(size=(*size, len(EPOCHS))), axis=2))
     position = np.eye(3)[rng.integers(3, size=size[0])]
     x = np.hstack([position, walks.reshape(size[0], -1)])
-    return (x, rules[which], np.arange(size[0]) // 8), Layout(PUBLISHED_STATISTICS, EPOCHS)
+    return x, rules[which], np.arange(size[0]) // 8
 
 
 def resample(table: Table, n: int, noise: float, rng: np.random.Generator) -> Table:
@@ -80,23 +84,71 @@ def split(table: Table, kind: str, seed: int) -> tuple[np.ndarray, np.ndarray, n
     return np.flatnonzero(~tested), np.flatnonzero(tested), networks
 
 
-def extrapolated(
-    x: np.ndarray, y: np.ndarray, fold: np.ndarray, refit: Forest, limit: float
-) -> float:
-    """Seconds of the plain search, from the time of single trees on one fold's rows."""
-    total = 0.0
-    for share in SHARES:
-        start, n = time.process_time(), 0
-        while n < 2 or (n < 100 and time.process_time() - start < limit):
-            RandomForestClassifier(1, max_features=share, random_state=n).fit(x[fold], y[fold])
-            n += 1
-        per_tree = (time.process_time() - start) / n
-        trees = 5 * sum(f.n_estimators for f in FORESTS if f.max_features == share)
-        # The refit has 5/4 of the rows.
+def nested(
+    x: np.ndarray, y: np.ndarray, rows: tuple[np.ndarray, np.ndarray], share: str | None, seed: int,
+    sizes: tuple[int, ...],
+) -> tuple[list[float], list[float]]:  # fmt: skip
+    """Accuracy of forests of the ``sizes`` on the second rows, and seconds of growing up to each.
+
+    They are the plain search's, tree by tree, grown one from the other.
+    """
+    fit, held = rows
+    seconds, accuracies = [], []
+    forest = RandomForestClassifier(max_features=share, random_state=seed, warm_start=True)
+    start = time.process_time()
+    for n in sizes:
+        forest.set_params(n_estimators=n).fit(x[fit], y[fit])
+        seconds.append(time.process_time() - start)
+    for n in sizes:
+        part = copy.copy(forest)
+        part.estimators_ = forest.estimators_[:n]
+        accuracies.append(float(part.score(x[held], y[held])))
+    return accuracies, seconds
+
+
+def sampled(x: np.ndarray, y: np.ndarray, inner: list, seed: int, dear: int) -> Sample:
+    """Cells of the plain search, fold by fold: all but the largest forests that try all features.
+
+    Of the forests with max_features None, those of up to ``dear`` trees are grown.
+    """
+    sample: Sample = {share: ([], [], []) for share in SHARES}
+    for number, rows in enumerate(inner):
+        for share in SHARES:
+            sizes = tuple(f.n_estimators for f in FORESTS if f.max_features == share)
+            sizes = sizes if share is not None else tuple(n for n in sizes if n <= dear)
+            accuracies, seconds = nested(x, y, rows, share, seed, sizes)
+            for kept, value in zip(sample[share], (sizes, accuracies, seconds), strict=True):
+                kept.append(value)
+            first, all_ = seconds[0] / sizes[0], seconds[-1] / sizes[-1]
+            print(
+                f"  fold {number}, max_features {share}: a tree takes {first:.4f} s (of the first "
+                f"{sizes[0]}), {all_:.4f} s (of {sizes[-1]}); validation "
+                + ", ".join(f"{n}: {a:.4f}" for n, a in zip(sizes, accuracies, strict=True)),
+                flush=True,
+            )
+    return sample
+
+
+def extrapolated(sample: Sample, refit: Forest) -> tuple[float, float]:
+    """Seconds of the plain search and their standard error, from the time of a tree in each fold.
+
+    The plain search fits 5 forests of each setting, and the chosen one on 5/4 of the rows.
+    """
+    total, variance = 0.0, 0.0
+    for share, (sizes, accuracies, seconds) in sample.items():
+        per_tree = np.array([s[-1] / n[-1] for n, s in zip(sizes, seconds, strict=True)])
+        trees = 5.0 * sum(f.n_estimators for f in FORESTS if f.max_features == share)
         trees += 1.25 * refit.n_estimators if refit.max_features == share else 0
-        total += trees * per_tree
-        print(f"  a tree with max_features {share}: {per_tree:.3f} s (mean of {n}) × {trees:.0f}")
-    return total
+        error = per_tree.std(ddof=1) / np.sqrt(len(per_tree)) if len(per_tree) > 1 else np.nan
+        total, variance = total + trees * per_tree.mean(), variance + (trees * error) ** 2
+        print(
+            f"  max_features {share}: {per_tree.mean():.4f} ± {error:.4f} s a tree × {trees:.0f}; "
+            "mean validation "
+            + ", ".join(
+                f"{n}: {a:.4f}" for n, a in zip(sizes[0], np.mean(accuracies, 0), strict=True)
+            )
+        )
+    return total, float(np.sqrt(variance))
 
 
 def plain_search(
@@ -109,37 +161,66 @@ def plain_search(
     return time.process_time() - start, search
 
 
-def one_split(table: Table, layout: Layout, number: int, arguments: argparse.Namespace) -> float:
+def one_split(table: Table, number: int, arguments: argparse.Namespace) -> float:
     """Compare on one split; how many times faster."""
     x, y, _ = table
     train, test, groups = split(table, arguments.kind, number)
-    folds = Folds(x, y, train, test, groups, number)
-    start = time.process_time()
-    choice = choose(FORESTS, folds, layout)
-    fast = time.process_time() - start
-    accuracy = choice.pipeline.score(x[test], y[test])
     print(f"split {number}: {len(train)} to train on, {len(test)} to test on")
-    print(
-        f"  fast: {fast:.0f} s, chose {_name(choice.candidate)}, validation {choice.accuracy:.4f}, "
-        f"test accuracy {accuracy:.4f}",
-        flush=True,
-    )
+    start = time.process_time()
+    folds = Folds(x, y, train, test, groups, number)
+    chosen, forest, raced = fast_search(folds, x[train], y[train])
+    fast = time.process_time() - start
+    score = float(forest.score(x[test], y[test]))
+    print(f"  fast: {fast:.0f} s, trees grown {raced.trees}; scores")
+    for f, value in zip(FORESTS, raced.scores, strict=True):
+        print(f"    {_name(f)}: {value:.4f}")
+    print(f"  fast chose {_name(chosen)}; test accuracy {score:.4f}", flush=True)
+    others = [f.n_estimators for f in FORESTS if f.max_features == chosen.max_features]
+    sizes = tuple(n for n in others if n <= chosen.n_estimators)
+    print(f"    and of its first trees: {_tested(forest, sizes, x[test], y[test])}", flush=True)
     inner = inner_folds(y[train], None if groups is None else groups[train], number)
     if arguments.whole:
         plain, search = plain_search(x[train], y[train], inner, number)
-        score = search.score(x[test], y[test])
+        other = search.score(x[test], y[test])
         print(
             f"  plain: {plain:.0f} s, measured; chose {_name(Forest(**search.best_params_))}, "
-            f"validation {search.best_score_:.4f}, test accuracy {score:.4f} "
-            f"(fast − plain {accuracy - score:+.4f})"
+            f"validation {search.best_score_:.4f}, test accuracy {other:.4f} "
+            f"(fast − plain {score - other:+.4f})"
         )
     else:
-        plain = extrapolated(x, y, train[inner[0][0]], choice.candidate, arguments.seconds)
-        print(
-            f"  plain: {plain:.0f} s, extrapolated from the time of a tree; accuracy not measured"
-        )
+        sample = sampled(x[train], y[train], inner[: arguments.folds], number, arguments.dear)
+        plain, error = extrapolated(sample, chosen)
+        print(f"  plain: {plain:.0f} ± {error:.0f} s, extrapolated from the time of a tree")
     print(f"  fast is {plain / fast:.1f} times faster", flush=True)
     return plain / fast
+
+
+def fast_search(
+    folds: Folds, x: np.ndarray, y: np.ndarray
+) -> tuple[Forest, RandomForestClassifier, Race]:
+    """What `goaldriven.identify.selection.choose` does, and how the race went."""
+    raced = race(
+        [Setting(f.n_estimators, f.max_features) for f in FORESTS], folds.training(),
+        out_of_bag=not folds.grouped,
+    )  # fmt: skip
+    chosen = FORESTS[raced.best]
+    forest = raced.forest
+    if forest is None:
+        forest = RandomForestClassifier(
+            chosen.n_estimators, max_features=chosen.max_features, random_state=folds.seed
+        ).fit(x, y)
+    return chosen, forest, raced
+
+
+def _tested(
+    forest: RandomForestClassifier, sizes: tuple[int, ...], x: np.ndarray, y: np.ndarray
+) -> str:
+    accuracies = []
+    for n in sizes:
+        part = copy.copy(forest)
+        part.estimators_ = forest.estimators_[:n]
+        accuracies.append(f"{n}: {part.score(x, y):.4f}")
+    return ", ".join(accuracies)
 
 
 def _name(forest: Forest) -> str:
@@ -149,14 +230,14 @@ def _name(forest: Forest) -> str:
 def main(arguments: argparse.Namespace) -> None:
     """Make the table and compare on each split."""
     rng = np.random.default_rng(arguments.seed)
-    source, layout = originals(arguments.study, rng)
+    source = originals(arguments.study, rng)
     table = resample(source, arguments.examples, arguments.noise, rng)
     made_of = arguments.study or "random walks"
     print(
         f"{len(table[0])} examples × {table[0].shape[1]} features drawn from {len(source[0])} of "
         f"{made_of}, noise {arguments.noise}; splits by {arguments.kind}"
     )
-    ratios = [one_split(table, layout, k, arguments) for k in range(arguments.splits)]
+    ratios = [one_split(table, k, arguments) for k in range(arguments.splits)]
     print(f"mean of {len(ratios)} splits: {np.mean(ratios):.1f} times faster")
 
 
@@ -168,9 +249,8 @@ if __name__ == "__main__":
     parser.add_argument("--kind", choices=("layer", "network"), default="layer")
     parser.add_argument("--noise", type=float, default=0.3, help="of a trajectory's logarithm")
     parser.add_argument("--seed", type=int, default=0, help="of the table")
-    parser.add_argument(
-        "--seconds", type=float, default=15.0, help="to time trees, per max_features"
-    )
+    parser.add_argument("--folds", type=int, default=5, help="in which cells of plain are run")
+    parser.add_argument("--dear", type=int, default=20, help="trees with max_features None there")
     parser.add_argument(
         "--whole", action="store_true", help="run the plain search, whatever it takes"
     )

@@ -77,6 +77,25 @@ def test_all_scores_are_the_plain_grid_searchs(examples, by):
     same_trees(choice.pipeline.named_steps["classify"], plain.best_estimator_)
 
 
+LARGER = tuple(Forest(n, share) for share in ("sqrt", "log2", None) for n in (10, 40, 120))
+
+
+@pytest.mark.parametrize("by", [by_layer, by_network])
+def test_the_race_chooses_what_plain_search_cannot_tell_from_its_own_choice(examples, by):
+    """In the plain search's own folds, its winner is not better by more than the tolerance."""
+    x, y, split, folds, layout = parts(examples, by)
+    train = split.train
+    inner = inner_folds(y[train], split.groups[train] if by is by_network else None, 5)
+    grid = [{"n_estimators": [f.n_estimators], "max_features": [f.max_features]} for f in LARGER]
+    plain = GridSearchCV(RandomForestClassifier(random_state=5), grid, cv=inner, refit=False)
+    plain.fit(x[train], y[train])
+    scores = np.array([plain.cv_results_[f"split{k}_test_score"] for k in range(5)])
+    chosen = choose(LARGER, folds, layout).candidate
+    lost = scores[:, plain.best_index_] - scores[:, LARGER.index(chosen)]
+    assert lost.mean() <= 0.005 + 2.13 * lost.std(ddof=1) / np.sqrt(5)
+    assert np.ptp(scores.mean(axis=0)) > 0.03, "there is something to choose"
+
+
 def test_quick_grid_is_scored_as_ever(examples):
     """Stand-ins of 12 trees: both candidates, in all folds, by either kind of split."""
     candidates = grid_of("random_forest", "quick").candidates

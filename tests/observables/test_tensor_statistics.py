@@ -14,7 +14,7 @@ from goaldriven.observables import (
     weight_statistics,
 )
 from goaldriven.observables.selection import nearest_rank
-from goaldriven.observables.statistics import read_activity
+from goaldriven.observables.statistics import read_activity, standard_deviation
 from goaldriven.specs.statistics import STATISTICS
 
 from .numpy_statistics import COLUMNS, FUNCTIONS, SUMMARIES, reference
@@ -277,6 +277,13 @@ def test_published_weight_norm_of_one_slice_is_the_frobenius_norm() -> None:
     weight = normal(4, 3, 1, 5)
     frobenius = weight_statistics(weight)
     np.testing.assert_allclose(published_weight_norms(weight), frobenius[[0, 7, 14]], rtol=1e-6)
+
+
+@pytest.mark.parametrize("scale", [1e-20, 1.0, 1e15])
+def test_standard_deviation_is_numpys(scale: float) -> None:
+    z = scale * (normal(7, 11, 13) + 3)
+    assert standard_deviation(z) == pytest.approx(z.numpy().astype(float).std(), rel=1e-12)
+    assert standard_deviation(torch.full((5, 7), 0.1 * scale)) == 0.0
 
 
 def test_no_stimuli_give_no_rows() -> None:

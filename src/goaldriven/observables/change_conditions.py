@@ -41,12 +41,32 @@ class _Cell:
     noise: Noise | None
     stimuli: tuple[int, ...] | None
 
-    def noisy(self, g: np.ndarray, own: np.ndarray, shared: np.ndarray) -> np.ndarray:
-        """g with its noise, from ε and ξ of each stimulus."""
-        if self.noise is None:
-            return g
-        m, sigma, rho = self.read.n_inputs, self.noise.sigma / self.read.n_outputs, self.noise.rho
-        return g + sigma * (((1 - rho) * m) ** 0.5 * own + rho**0.5 * m * shared)
+
+class _Noisy(NamedTuple):
+    """Conditions that share ε and ξ, and what these are multiplied by, [conditions, 1]."""
+
+    cells: list[int]
+    noise: Noise
+    scale: np.ndarray
+    own: np.ndarray
+    shared: np.ndarray
+
+
+def _noisy(cells: Sequence[_Cell]) -> list[_Noisy]:
+    alike: dict[tuple[int, bool], list[tuple[int, _Read, Noise]]] = {}
+    for k, cell in enumerate(cells):
+        if cell.noise is not None:
+            key = (cell.noise.seed, cell.noise.kind == "constant")
+            alike.setdefault(key, []).append((k, cell.read, cell.noise))
+    found = []
+    for members in alike.values():
+        factors = [
+            (e.sigma / r.n_outputs, ((1 - e.rho) * r.n_inputs) ** 0.5, e.rho**0.5 * r.n_inputs)
+            for _, r, e in members
+        ]
+        scale, own, shared = np.array(factors).T[..., None]
+        found.append(_Noisy([k for k, _, _ in members], members[0][2], scale, own, shared))
+    return found
 
 
 class ChangeConditions:
@@ -74,7 +94,7 @@ class ChangeConditions:
         shapes = (tuple(a.shape[1:]), tuple(output_shape))
         n_units = (int(np.prod(shapes[0])), int(np.prod(shapes[1])))
         reads = [_read(m, n_units, drawn) for m in measurements]
-        self._reads = sorted(set(reads), key=lambda r: (r.through_feedback, reads.index(r)))
+        self._reads = sorted(dict.fromkeys(reads), key=lambda r: r.through_feedback)
         subsets = [_subset(read, shapes, a.device) for read in self._reads]
         n_true = sum(not read.through_feedback for read in self._reads)
         self._true = TrueChange(module, chain, shapes[0], subsets[:n_true])
@@ -94,7 +114,18 @@ class ChangeConditions:
             for read, m in zip(reads, measurements, strict=True)
         ]
         self._cells = list(dict.fromkeys(cells))
-        self._where = [self._cells.index(cell) for cell in cells]
+        places = {cell: k for k, cell in enumerate(self._cells)}
+        self._where = [places[cell] for cell in cells]
+        rows = {read: k for k, read in enumerate(self._reads)}
+        self._rows = np.array([rows[cell.read] for cell in self._cells])
+        self._whole = [
+            k for k, cell in enumerate(self._cells)
+            if cell.read.units is None and not cell.read.through_feedback
+        ]  # fmt: skip
+        self._noisy = _noisy(self._cells)
+        self._shown: dict[tuple[int, ...] | None, list[int]] = {}
+        for k, cell in enumerate(self._cells):
+            self._shown.setdefault(cell.stimuli, []).append(k)
         self._sums, self._counts = np.zeros((len(self._cells), 3)), np.zeros(len(self._cells))
         self._of_feedback: Tensor | None = None
 
@@ -113,32 +144,29 @@ class ChangeConditions:
         """
         parts = [self._true.on_output(y), self._of_feedback]
         g = torch.cat([part for part in parts if part is not None]).cpu().numpy()
-        noises: dict[tuple[int, bool], np.ndarray] = {}
-        for k, cell in enumerate(self._cells):
-            index = self._reads.index(cell.read)
-            known = whole is not None and cell.read.units is None and not cell.read.through_feedback
-            one = whole if known and whole is not None else g[index]
-            if cell.noise is not None:
-                one = cell.noisy(one, *self._noise(cell.noise, start, len(y), noises))
-            one = np.where(undefined, np.nan, one)
-            if cell.stimuli is not None:
-                one = one[[s - start for s in cell.stimuli if start <= s < start + len(y)]]
+        values = g[self._rows]
+        if whole is not None:
+            values[self._whole] = whole
+        for cells, noise, scale, own, shared in self._noisy:
+            epsilon, xi = self._draw(noise, start, len(y))
+            values[cells] += scale * (own * epsilon + shared * xi)
+        values[:, undefined] = np.nan
+        for stimuli, cells in self._shown.items():
+            here = values[cells]
+            if stimuli is not None:
+                shown = [s - start for s in stimuli if start <= s < start + len(y)]
+                here = np.ascontiguousarray(here[:, shown])
             with np.errstate(all="ignore"):
-                self._sums[k] += [one.sum(), np.abs(one).sum(), np.square(one).sum()]
-            self._counts[k] += len(one)
+                sums = [here.sum(axis=1), np.abs(here).sum(axis=1), np.square(here).sum(axis=1)]
+                self._sums[cells] += np.stack(sums, axis=1)
+            self._counts[cells] += here.shape[1]
 
-    def _noise(
-        self, noise: Noise, start: int, count: int, known: dict[tuple[int, bool], np.ndarray]
-    ) -> np.ndarray:
+    def _draw(self, noise: Noise, start: int, count: int) -> np.ndarray:
         """ε and ξ of each stimulus, [2, stimuli]."""
-        key = (noise.seed, noise.kind == "constant")
-        if key not in known:
-            purpose = self._drawn.purpose(f"{self._name}, change", noise)
-            if noise.kind == "constant":
-                known[key] = np.tile(draws.vector(purpose, 2)[:, None], count).astype(float)
-            else:
-                known[key] = draws.normals(purpose, start, start + count, 2).T.astype(float)
-        return known[key]
+        purpose = self._drawn.purpose(f"{self._name}, change", noise)
+        if noise.kind == "constant":
+            return np.tile(draws.vector(purpose, 2)[:, None], count).astype(float)
+        return draws.normals(purpose, start, start + count, 2).T.astype(float)
 
     def means(self) -> np.ndarray:
         """g, |g| and g² averaged over stimuli under each measurement, [measurement, 3]."""

@@ -34,6 +34,7 @@ def _kept_permutation(seed: int, n: int, keep: int) -> np.ndarray:
     return np.random.RandomState(seed).permutation(n)[:keep].copy()
 
 
+@lru_cache(maxsize=1024)
 def own_seed(seed: int, network_id: str) -> int:
     """A seed that belongs to one network, below 2³² − 2."""
     return int.from_bytes(_digest("units", seed, network_id)[:8], "big") % (2**32 - 2)

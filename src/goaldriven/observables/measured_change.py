@@ -25,6 +25,7 @@ from goaldriven.observables.change import (
     response_to_ones,
 )
 from goaldriven.observables.layout import unit_row, unit_rows
+from goaldriven.observables.statistics import standard_deviation
 
 TANGENT_PARTS = 8
 """Parts a batch is cut into where tangents are as large as activations."""
@@ -146,7 +147,7 @@ def row_sum_deviations(
         for subset in subsets:
             seed = torch.ones_like(y) if subset.outputs is None else subset.outputs.to(y)
             (r,) = torch.autograd.grad(y, a, seed.expand_as(y).contiguous(), retain_graph=True)
-            deviations.append(float(r.double().std(correction=0)))
+            deviations.append(standard_deviation(r))
     return deviations
 
 

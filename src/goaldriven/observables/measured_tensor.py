@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
@@ -15,6 +16,8 @@ from goaldriven.specs.measurement import MeasurementSpec, NoiseKind
 
 AT_ONCE = 1 << 20
 """Values whose statistics are taken in one go: enough that the call's own cost does not show."""
+
+_kept = threading.local()
 
 KEPT = 1 << 22
 """Values chosen, and noises, held at a time."""
@@ -120,13 +123,18 @@ class TensorReader:
             seed: draws.vector(drawn.purpose(what, noise), m)[None]
             for (seed, noise), m in _largest_noises(cells, constant=True).items()
         }
+        self._fresh = _largest_noises(cells, constant=False)
+        self._correlated = {c.noise.seed for c in cells if c.noise and c.noise.rho}
+        self._alike: dict[tuple[int, tuple[int, ...] | None], list[int]] = {}
+        for k, cell in enumerate(cells):
+            self._alike.setdefault((cell.m, cell.stimuli), []).append(k)
         m_max = max((c.m for c in cells), default=1)
         self.rows_at_once = max(1, KEPT // m_max // draws.STIMULI) * draws.STIMULI
 
     def read(
         self, rows: Tensor, places: Tensor | None, fresh: Fresh, start: int
-    ) -> Iterator[tuple[int, np.ndarray]]:
-        """(cell, its statistics [stimuli, 21]) for values [stimuli, n], from stimulus ``start``.
+    ) -> Iterator[tuple[list[int], np.ndarray]]:
+        """(cells, their statistics [cell, stimuli, 21]) for values [stimuli, n], from ``start`` on.
 
         ``places`` says where in a row the units lie, None: in their order. Cells are met once.
         """
@@ -141,19 +149,16 @@ class TensorReader:
             if shown is not None and not len(shown):
                 continue
             count = len(rows) if shown is None else len(shown)
-            made = rows.new_empty(len(group), count, first.m)
+            made = _kept_memory(len(group) * count * first.m, rows).view(len(group), count, first.m)
             for k, target in zip(group, made, strict=True):
                 cell = self._cells[k]
                 _add_noise(values[cell.units][:, : cell.m], cell, noises, shown, target)
             statistics = activation_statistics(made.flatten(0, 1))
-            yield from zip(group, np.split(statistics, len(group)), strict=True)
+            yield group, statistics.reshape(len(group), count, -1)
 
     def _groups(self, n_rows: int) -> Iterator[list[int]]:
         """Cells of equal shape, so many that their values fit in one go."""
-        alike: dict[tuple[int, tuple[int, ...] | None], list[int]] = {}
-        for k, cell in enumerate(self._cells):
-            alike.setdefault((cell.m, cell.stimuli), []).append(k)
-        for members in alike.values():
+        for members in self._alike.values():
             size = max(1, AT_ONCE // (self._cells[members[0]].m * n_rows))
             for i in range(0, len(members), size):
                 yield members[i : i + size]
@@ -161,10 +166,23 @@ class TensorReader:
     def _noises(self, rows: Tensor, fresh: Fresh) -> dict[tuple[int, str], Tensor]:
         """ε [·, m] and ξ [·, 1] by the seed and the kind; one row where it serves all stimuli."""
         noises = {(seed, "constant"): e for seed, e in self._constant.items()}
-        for (seed, noise), m in _largest_noises(self._cells, constant=False).items():
+        for (seed, noise), m in self._fresh.items():
             noises[seed, "own"] = fresh(self._what, noise, m)
-            noises[seed, "shared"] = fresh(f"{self._what}, shared", noise, 1)
+            if seed in self._correlated:
+                noises[seed, "shared"] = fresh(f"{self._what}, shared", noise, 1)
         return {key: torch.from_numpy(e).to(rows) for key, e in noises.items()}
+
+
+def _kept_memory(n: int, like: Tensor) -> Tensor:
+    """Memory for n values, kept by the thread: new pages cost as much as filling them."""
+    memory: Tensor | None = getattr(_kept, "memory", None)
+    if memory is None or len(memory) < n or (memory.dtype, memory.device) != (
+        like.dtype, like.device
+    ):  # fmt: skip
+        memory = like.new_empty(n)
+        if n <= AT_ONCE:
+            _kept.memory = memory
+    return memory[:n]
 
 
 def _add_noise(

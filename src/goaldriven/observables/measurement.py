@@ -27,7 +27,11 @@ from goaldriven.observables.measured_tensor import (
     stimulus_noise,
 )
 from goaldriven.observables.recorder import check_layers
-from goaldriven.observables.statistics import read_activity, weight_statistics
+from goaldriven.observables.statistics import (
+    read_activity,
+    standard_deviation,
+    weight_statistics,
+)
 from goaldriven.specs.measurement import MeasurementSpec
 from goaldriven.specs.statistics import STATISTICS
 
@@ -161,13 +165,14 @@ class _LayerReader:
         self._shapes = a.shape[1:], y.shape[1:]
         self._start = 0
         self._armed = self._busy = False
-        deviation = float(y.double().std(correction=0))
+        deviation = standard_deviation(y)
         cells = [drawn.cell(m, y[0].numel(), deviation, shown=True) for m in measurements]
         self._cells = list(dict.fromkeys(cells))
-        self._where = [self._cells.index(cell) for cell in cells]
+        indices = {cell: k for k, cell in enumerate(self._cells)}
+        self._where = [indices[cell] for cell in cells]
         noisy = [cell for cell in self._cells if not cell.plain]
         self._reader = TensorReader(look.layer.name, y[0].numel(), noisy, drawn)
-        self._order = [self._cells.index(cell) for cell in noisy]
+        self._order = np.array([indices[cell] for cell in noisy], dtype=int)
         self._plain = next((k for k, cell in enumerate(self._cells) if cell.plain), None)
         self._activity = np.zeros((len(self._cells), 21))
         self._changes = ChangeConditions(
@@ -218,23 +223,24 @@ class _LayerReader:
                 change = None
             elif not rectified:
                 change = np.full(len(y), float(self._share.sum()))
-            self._add(self._plain, statistics)
+            self._add(np.array([self._plain]), statistics[None])
         rows = unit_rows(y.detach())
         places = _places(y)
         for first in range(0, len(rows), self._reader.rows_at_once):
             part = rows[first : first + self._reader.rows_at_once]
             start = self._start + first
             fresh = stimulus_noise(self._drawn, start, start + len(part))
-            for k, statistics in self._reader.read(part, places, fresh, start):
-                self._add(self._order[k], statistics)
+            for cells, statistics in self._reader.read(part, places, fresh, start):
+                self._add(self._order[cells], statistics)
         undefined = rows.sum(dim=1).isnan().cpu().numpy()
         self._changes.on_output(y, self._start, undefined, change)
         self._start += len(y)
 
-    def _add(self, k: int, statistics: np.ndarray) -> None:
+    def _add(self, cells: np.ndarray, statistics: np.ndarray) -> None:
+        """Sum up statistics [cell, stimuli, 21]."""
         with np.errstate(all="ignore"):
-            self._activity[k] += statistics.sum(axis=0)
-        self._counts[k] += len(statistics)
+            self._activity[cells] += statistics.sum(axis=1)
+        self._counts[cells] += statistics.shape[1]
 
     def rows(self) -> np.ndarray:
         """The 45 observables under each measurement, [measurement, 45]."""
@@ -258,11 +264,11 @@ def _measured_weights(
     """The 21 weight statistics under each measurement."""
     weight = look.weighted.weight.detach()
     row = weight.reshape(1, -1).cpu()
-    deviation = float(row.double().std(correction=0))
+    deviation = standard_deviation(row)
     cells = [drawn.cell(m, row.numel(), deviation, shown=False) for m in measurements]
     found: dict[Cell, np.ndarray] = {c: weight_statistics(weight) for c in set(cells) if c.plain}
     noisy = [cell for cell in dict.fromkeys(cells) if not cell.plain]
     reader = TensorReader(f"{look.layer.name}, weights", row.numel(), noisy, drawn)
-    for k, statistics in reader.read(row, None, record_noise(drawn), 0):
-        found[noisy[k]] = statistics[0]
+    for group, statistics in reader.read(row, None, record_noise(drawn), 0):
+        found |= {noisy[k]: one[0] for k, one in zip(group, statistics, strict=True)}
     return np.array([found[cell] for cell in cells])

@@ -130,22 +130,27 @@ def _exact(
     nan, zero = np.isnan(sums[Z2]), sums[A1] == 0.0
     in_range = (sums[Z8] > trust.smallest) & (sums[Z8] < trust.largest) | zero | nan
     raw, absolute = (picked.astype(np.float64) / scale).swapaxes(0, 1)
-    for few in _few(~in_range, n):
-        raw[:, few] = sorted_percentiles(rows[few])
-        absolute[:, few] = sorted_percentiles(np.abs(rows[few]))
-    percentiles = np.stack([raw, absolute, absolute**2], axis=1)
-    percentiles[..., nan] = np.nan
     moments = _from_power_sums(sums[POWERS] * np.power(scale, -DEGREES)[..., None], n)
     mean_square = moments.square_sum / n
     good = in_range & (moments.variance > trust.spread * mean_square) | zero | nan
-    for index, function in enumerate(FUNCTIONS):
-        for few in _few(~good[index], n):
-            values = _about_mean(function(rows[few].astype(np.float64)))
-            for target, value in zip(moments, values, strict=True):
-                target[index, few] = value
     small = np.abs(moments.mean[0]) < trust.mean * np.sqrt(mean_square[0] / n)
-    for few in _few(good[0] & small, n):
-        moments.mean[0, few] = rows[few].mean(axis=1, dtype=np.float64)
+    small &= good[0]
+    for few in _few(~(in_range & good.all(axis=0)) | small, n):
+        values = rows[few]
+        lost = ~in_range[few]
+        if lost.any():
+            raw[:, few[lost]] = sorted_percentiles(values[lost])
+            absolute[:, few[lost]] = sorted_percentiles(np.abs(values[lost]))
+        for index, function in enumerate(FUNCTIONS):
+            bad = ~good[index, few]
+            if bad.any():
+                mended = _about_mean(function(values[bad].astype(np.float64)))
+                for target, value in zip(moments, mended, strict=True):
+                    target[index, few[bad]] = value
+        if small[few].any():
+            moments.mean[0, few[small[few]]] = values[small[few]].mean(axis=1, dtype=np.float64)
+    percentiles = np.stack([raw, absolute, absolute**2], axis=1)
+    percentiles[..., nan] = np.nan
     return moments, percentiles
 
 
@@ -169,7 +174,6 @@ def _about_mean(z: np.ndarray) -> tuple[np.ndarray, ...]:
 
 def _few(chosen: np.ndarray, n: int) -> list[np.ndarray]:
     """The chosen rows of n values, a cacheful at a time."""
-    if not chosen.any():
-        return []
     (which,) = chosen.nonzero()
-    return np.array_split(which, min(which.size, -(-which.size * n // CHUNK)))
+    size = max(1, CHUNK // n)
+    return [which[start : start + size] for start in range(0, which.size, size)]

@@ -111,6 +111,14 @@ def read_activity(
         return _assemble(summary.moments, summary.percentiles), summary.shared
 
 
+def standard_deviation(z: Tensor) -> float:
+    """The population standard deviation of all entries, in float64; 0 where they are equal."""
+    values = z.detach().double().flatten()
+    values = values - values[0]  # equal ones are then exactly 0
+    values -= values.mean()
+    return float((values @ values / len(values)).sqrt())
+
+
 def _assemble(moments: Moments, percentiles: np.ndarray) -> np.ndarray:
     """Statistics [rows, 21], in the order of `STATISTICS`, from arrays [3, rows]."""
     mean, square_sum, variance, fourth = moments
