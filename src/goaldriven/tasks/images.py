@@ -75,7 +75,7 @@ def read_splits(source: str, wanted: Wanted) -> tuple[ImageSplit, ImageSplit]:
         image cannot be decoded or has another shape or depth, a label is out of range.
     """
     folder = local_folder(wanted.task, source)
-    datasets = _import_datasets(wanted.task)
+    datasets = import_datasets(wanted.task)
     found = _load(datasets, wanted.task, source, folder)
     for name in _SPLITS:
         if name not in found:
@@ -87,7 +87,7 @@ def read_splits(source: str, wanted: Wanted) -> tuple[ImageSplit, ImageSplit]:
     return train, test
 
 
-def _import_datasets(task: str) -> ModuleType:
+def import_datasets(task: str) -> ModuleType:
     try:
         import datasets
         import PIL  # noqa: F401
@@ -103,7 +103,7 @@ def _load(datasets: ModuleType, task: str, source: str, folder: Path | None) -> 
     """A mapping from split names to data sets."""
     try:
         arguments = {"path": source} if folder is None else _local_arguments(task, folder)
-        with _quiet(datasets):
+        with quiet(datasets):
             return datasets.load_dataset(**arguments)
     except DataError:
         raise
@@ -143,7 +143,7 @@ def _refuse_empty(task: str, files: dict[str, list[str]]) -> None:
 
 
 @contextmanager
-def _quiet(datasets: ModuleType) -> Iterator[None]:
+def quiet(datasets: ModuleType) -> Iterator[None]:
     """No progress bars and no log lines: what went wrong is in the exception."""
     disabled, verbosity = datasets.are_progress_bars_disabled(), datasets.logging.get_verbosity()
     datasets.disable_progress_bars()
@@ -157,7 +157,7 @@ def _quiet(datasets: ModuleType) -> Iterator[None]:
 
 
 def _read_split(datasets: ModuleType, table: Any, split: Split, wanted: Wanted) -> ImageSplit:
-    image, label = _columns(datasets, table, wanted.task)
+    image, label = label_columns(datasets, table, wanted.task)
     labels = np.asarray(table.with_format("numpy")[label][:])
     if len(labels) == 0:
         raise DataError(f"task {wanted.task}: {split} stimuli must be at least 1, got 0")
@@ -171,7 +171,7 @@ def _read_split(datasets: ModuleType, table: Any, split: Split, wanted: Wanted) 
     return ImageSplit(pixels, labels[chosen].astype(np.int64))
 
 
-def _columns(datasets: ModuleType, table: Any, task: str) -> tuple[str, str]:
+def label_columns(datasets: ModuleType, table: Any, task: str) -> tuple[str, str]:
     """Names of the image and the label column, told by their types, else by their names."""
     features = table.features
     images = [n for n, f in features.items() if isinstance(f, datasets.Image)]
