@@ -13,7 +13,13 @@ from numpy.typing import NDArray
 
 from goaldriven.errors import DataError
 from goaldriven.tasks.checks import Split, keep
-from goaldriven.tasks.images import import_datasets, label_columns, local_folder, quiet
+from goaldriven.tasks.images import (
+    import_datasets,
+    label_columns,
+    local_folder,
+    quiet,
+    refuse_empty,
+)
 from goaldriven.tasks.shards import IMAGE_SUFFIXES, Shards
 
 Pixels = NDArray[np.uint8]
@@ -283,8 +289,8 @@ def _from_datasets(task: str, source: str, arguments: dict[str, Any]) -> tuple[T
     datasets = import_datasets(task)
     wanted = (("train",), VALIDATION_NAMES)
     if "data_files" in arguments:
-        for names in wanted:
-            _of_split(task, arguments["data_files"], names)
+        for split, names in zip(("training", "validation"), wanted, strict=True):
+            refuse_empty(task, split, _of_split(task, arguments["data_files"], names))
     try:
         with quiet(datasets):
             found = datasets.load_dataset(**arguments)
@@ -302,7 +308,7 @@ def _table(task: str, source: str, rows: Any) -> Table:
     image, label = label_columns(datasets, rows, task)
     labels = np.asarray(rows.with_format("numpy")[label][:])
     if len(labels) and not np.issubdtype(labels.dtype, np.integer):
-        raise DataError(f"task {task}: labels must be whole numbers, got {labels.dtype} values")
+        raise DataError(f"task {task}: labels must be whole numbers, got {labels[0]} in row 0")
     return Table(
         source,
         rows.cast_column(image, datasets.Image(decode=False)),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -121,7 +121,8 @@ def _local_arguments(task: str, folder: Path) -> dict[str, Any]:
     }
     files = {name: [str(p) for p in paths] for name, paths in parquet.items() if paths}
     if files:
-        _refuse_empty(task, files)
+        for name, parts in files.items():
+            refuse_empty(task, _SPLITS[name], parts)
         return {"path": "parquet", "data_files": files}
     images = {name: str(folder / name / "**") for name in _SPLITS if (folder / name).is_dir()}
     if not images:
@@ -133,13 +134,25 @@ def _local_arguments(task: str, folder: Path) -> dict[str, Any]:
     return {"path": "imagefolder", "data_files": images, "drop_labels": False}
 
 
-def _refuse_empty(task: str, files: dict[str, list[str]]) -> None:
-    """``datasets`` itself has no clear word for a parquet file without rows."""
-    from pyarrow import parquet
+def refuse_empty(task: str, split: Split, paths: Sequence[str]) -> None:
+    """`datasets` itself has no clear word for parquet files without rows.
 
-    for name, paths in files.items():
-        if sum(parquet.read_metadata(path).num_rows for path in paths) == 0:
-            raise DataError(f"task {task}: {_SPLITS[name]} stimuli must be at least 1, got 0")
+    Raises
+    ------
+    DataError : there is no row, or a file cannot be read.
+    """
+    from pyarrow import ArrowException, parquet
+
+    n_rows = 0
+    for path in paths:
+        try:
+            n_rows += parquet.read_metadata(path).num_rows
+        except (ArrowException, OSError) as error:
+            raise DataError(
+                f"task {task}: {path} must be a readable parquet file, got: {error}"
+            ) from error
+    if n_rows == 0:
+        raise DataError(f"task {task}: {split} stimuli must be at least 1, got 0")
 
 
 @contextmanager

@@ -99,7 +99,7 @@ def load_word_speaker_noise(spec: WordSpeakerNoise, device: torch.device) -> Str
     n_samples = round(settings.seconds * settings.sample_rate)
     n_frames = cochleagram.n_frames(n_samples)
     stores = open_sounds(spec.source, spec.target, settings.sample_rate, n_samples)
-    n_classes = _check_labels(spec, *(store.labels for store in stores))
+    n_classes = _check_labels(spec, *stores)
     train = _choose("training", stores[0], spec.train_limit, n_samples)
     validation = _choose("validation", stores[1], spec.validation_limit, n_samples)
 
@@ -145,18 +145,20 @@ def _choose(split: Split, store: SoundStore, limit: int | None, n_samples: int) 
     return Recordings(store, indices, store.labels[indices], n_samples)
 
 
-def _check_labels(spec: WordSpeakerNoise, train: Labels, validation: Labels) -> int:
+def _check_labels(spec: WordSpeakerNoise, train: SoundStore, validation: SoundStore) -> int:
     """The number of classes; every split must have stimuli and every label must be a class."""
     where = f"task {spec.name}:"
-    for split, labels in (("training", train), ("validation", validation)):
-        if len(labels) == 0:
+    splits = {"training": train, "validation": validation}
+    for split, store in splits.items():
+        if len(store.labels) == 0:
             raise DataError(f"{where} {split} stimuli must be at least 1, got 0")
-    n_classes = spec.n_classes if spec.n_classes is not None else max(2, int(train.max()) + 1)
-    for split, labels in (("training", train), ("validation", validation)):
-        bad = np.flatnonzero((labels < 0) | (labels >= n_classes))
+    given = spec.n_classes
+    n_classes = given if given is not None else max(2, int(train.labels.max()) + 1)
+    for split, store in splits.items():
+        bad = np.flatnonzero((store.labels < 0) | (store.labels >= n_classes))
         if bad.size:
             raise DataError(
                 f"{where} {split} labels ({spec.target}) must be whole numbers from 0 to "
-                f"{n_classes - 1}, got {labels[bad[0]]} for stimulus {bad[0]}"
+                f"{n_classes - 1}, got {store.labels[bad[0]]} for {store.where(int(bad[0]))}"
             )
     return n_classes
