@@ -2,6 +2,7 @@
 
 import io
 import shutil
+import sys
 import tarfile
 
 import datasets
@@ -112,6 +113,22 @@ def test_simclr_shows_two_different_views_of_each_image(formats):
     assert (first - second).abs().amax((1, 2, 3)).min() > 1e-3
     assert batch.stimuli.min() >= 0
     assert batch.stimuli.max() <= 1
+
+
+@pytest.mark.parametrize("spec", [ImageNet, ImageNetSimCLR])
+def test_ranks_read_their_shares_of_every_batch(formats, spec):
+    made = task(formats["folders"], spec)
+    whole, *parts = (
+        list(made.train_batches(16, torch.Generator().manual_seed(1), part))
+        for part in ((0, 1), (0, 2), (1, 2))
+    )
+    views = 2 if spec is ImageNetSimCLR else 1
+    for batch, *shares in zip(whole, *parts, strict=True):
+        assert [len(share) for share in shares] == [8, 8]
+        assert torch.equal(torch.cat([share.labels for share in shares]), batch.labels)
+        halves = [share.stimuli.unflatten(0, (views, 8)) for share in shares]
+        joined = torch.cat(halves, 1).flatten(0, 1)
+        torch.testing.assert_close(joined, batch.stimuli, atol=1e-6, rtol=1e-6)
 
 
 def test_published_sizes():
@@ -426,6 +443,16 @@ def test_an_unreachable_hub(monkeypatch):
 
 def test_names_that_are_neither():
     assert message("/no/such folder").startswith("task imagenet: source must be an existing folder")
+
+
+@pytest.mark.parametrize(
+    ("spec", "settings"), [(ImageNetSimCLR, {}), (ImageNet, {"preprocessing": "inception"})]
+)
+def test_a_missing_package_is_named(formats, spec, settings, monkeypatch):
+    monkeypatch.setitem(sys.modules, "kornia", None)
+    said = message(formats["folders"], spec, **settings)
+    assert said.endswith("which is not installed: pip install 'goaldriven[datasets]'")
+    assert "needs the package 'kornia'" in said
 
 
 def test_files_belong_to_the_longest_name_that_fits(tmp_path):

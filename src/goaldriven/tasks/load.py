@@ -33,7 +33,10 @@ LOADERS: dict[str, Callable[[Any, torch.device], Task]] = {
 
 
 def load(spec: TaskSpec, device: str | torch.device = "cpu") -> Task:
-    """The task that ``spec`` describes, its stimuli resident on ``device``.
+    """The task that ``spec`` describes, its stimuli on ``device``.
+
+    Small data sets reside there; ImageNet and recordings of words are read from disk as they are
+    needed, by as many threads as `goaldriven.tasks.loader.loader_workers` says.
 
     The last few tasks are kept, so that the networks of a study that one process trains share
     their data; a source that changes on disk meanwhile is not read again.

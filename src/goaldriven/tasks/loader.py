@@ -27,6 +27,7 @@ WORKERS_VARIABLE = "GOALDRIVEN_LOADER_WORKERS"
 AHEAD = 2
 """Batches being read while one is in use."""
 
+_MOST_WORKERS = 16  # unless more are asked for
 _CHUNK = 8  # stimuli that a thread takes at once
 
 
@@ -75,7 +76,8 @@ class Loaded:
 
 
 def loader_workers() -> int:
-    """Threads that read stimuli: ``GOALDRIVEN_LOADER_WORKERS``, else one per usable processor.
+    """Threads that read stimuli: ``GOALDRIVEN_LOADER_WORKERS``, else one per usable processor, at
+    most 16.
 
     0 reads each batch when it is asked for.
 
@@ -85,10 +87,17 @@ def loader_workers() -> int:
     """
     given = os.environ.get(WORKERS_VARIABLE)
     if given is None:
-        return min(16, len(os.sched_getaffinity(0)))
+        return min(_MOST_WORKERS, _processors())
     if not given.isdecimal():
         raise SpecError(f"{WORKERS_VARIABLE} must be a whole number from 0 on, got {given!r}")
     return int(given)
+
+
+def _processors() -> int:
+    """Processors that this process may use."""
+    if hasattr(os, "sched_getaffinity"):  # Linux
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 def load_batches(
