@@ -6,6 +6,7 @@ half a pixel of shift and, for smaller images, by smoothing.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from functools import lru_cache
 
 import numpy as np
@@ -78,12 +79,23 @@ def _keys(x: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def _separable(image: Pixels, rows: Taps, columns: Taps) -> Floats:
-    """Sum over the taps of rows, then of columns."""
-    (indices, weights), (column_indices, column_weights) = rows, columns
-    lines = np.zeros((indices.shape[1], *image.shape[1:]), dtype=np.float32)
-    for index, weight in zip(indices, weights, strict=True):
-        lines += image[index] * weight[:, None, None]
-    resized = np.zeros((len(lines), column_indices.shape[1], image.shape[2]), dtype=np.float32)
-    for index, weight in zip(column_indices, column_weights, strict=True):
-        resized += lines[:, index] * weight[None, :, None]
-    return resized
+    """Sum over the taps of rows, then of columns; channels stay side by side throughout."""
+    height, width, channels = image.shape
+    flat = np.ascontiguousarray(image).reshape(height, width * channels)
+    lines = _sum(
+        np.multiply(flat.take(index, axis=0), weight[:, None], dtype=np.float32)
+        for index, weight in zip(*rows, strict=True)
+    )
+    pixels = lines.reshape(len(lines), width, channels)
+    resized = _sum(
+        pixels.take(index, axis=1).reshape(len(lines), -1) * np.repeat(weight, channels)
+        for index, weight in zip(*columns, strict=True)
+    )
+    return resized.reshape(len(lines), -1, channels)
+
+
+def _sum(terms: Iterator[Floats]) -> Floats:
+    total = next(terms)
+    for term in terms:
+        total += term
+    return total
