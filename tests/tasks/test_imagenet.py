@@ -242,6 +242,18 @@ def test_a_corrupt_image_in_a_table_or_a_shard_is_named(tmp_path, imagenet_split
     )
 
 
+def test_an_image_that_would_fill_the_memory_is_refused(folders, monkeypatch):
+    """A few bytes can unpack to gigabytes; the decoder's own limit is kept."""
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
+    assert "must be a readable image, got: Image size" in message(folders)
+
+
+def test_other_files_among_the_images_are_passed_over(folders):
+    for name in ("Thumbs.db", ".hidden.jpg", "list.txt"):
+        (folders / "train" / "n00000001" / name).write_bytes(b"no image")
+    assert task(folders).n_train == 60
+
+
 def test_sixteen_bits_are_refused(folders):
     path = sorted((folders / "val" / "n00000001").iterdir())[0]
     path.unlink()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -214,7 +215,8 @@ class ClassFolders:
         names: list[str] = []
         counts: list[int] = []
         for name in classes:
-            images = sorted(p.name for p in (folder / name).iterdir() if _is_image(p))
+            with os.scandir(folder / name) as entries:  # a million of them: no Path objects
+                images = sorted(entry.name for entry in entries if _is_image(entry.name))
             names += images
             counts.append(len(images))
         labels = np.repeat(np.arange(len(classes)), counts)
@@ -230,8 +232,8 @@ class ClassFolders:
         return str(self.path(index))
 
 
-def _is_image(path: Path) -> bool:
-    return path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".")
+def _is_image(name: str) -> bool:
+    return name.lower().endswith(IMAGE_SUFFIXES) and not name.startswith(".")
 
 
 def _from_class_folders(task: str, folder: Path) -> tuple[ClassFolders, ClassFolders]:
