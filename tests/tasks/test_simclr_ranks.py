@@ -24,7 +24,11 @@ def ranks(tmp_path_factory):
         )
         for rank in range(2)
     ]
-    errors = [process.communicate(timeout=120)[1] for process in processes]
+    try:
+        errors = [process.communicate(timeout=600)[1] for process in processes]
+    finally:  # one that failed would leave the other waiting
+        for process in processes:
+            process.kill()
     assert [p.returncode for p in processes] == [0, 0], errors
     return [torch.load(out / f"{rank}.pt", weights_only=True) for rank in range(2)]
 
