@@ -8,9 +8,19 @@ import torch
 
 from goaldriven.specs import TASKS
 
-from .image_files import colour, upscaled, write_idx_folder, write_parquet, write_png_folder
+from .image_files import (
+    colour,
+    photographs,
+    upscaled,
+    write_class_folders,
+    write_idx_folder,
+    write_parquet,
+    write_png_folder,
+)
+from .sound_files import SETTINGS, recordings, write_wav_folder
 
 N_TRAIN, N_TEST = 60, 25
+FIRST_TEST = 203  # from here so many digits show all classes
 
 
 @dataclass
@@ -72,11 +82,42 @@ def fashion_idx(tmp_path_factory):
     return Made(folder, train, test)
 
 
+@pytest.fixture(scope="session")
+def imagenet_splits():
+    return photographs(N_TRAIN, 0), photographs(N_TEST, FIRST_TEST)
+
+
+@pytest.fixture(scope="session")
+def imagenet_folders(tmp_path_factory, imagenet_splits):
+    folder = tmp_path_factory.mktemp("imagenet")
+    for name, images in zip(("train", "val"), imagenet_splits, strict=True):
+        write_class_folders(folder / name, images)
+    return Made(folder, *imagenet_splits)
+
+
+@pytest.fixture(scope="session")
+def words_wav(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("words")
+    train, validation = recordings(N_TRAIN, 0), recordings(N_TEST, 1)
+    write_wav_folder(folder, train, validation)
+    return Made(folder, train, validation)
+
+
 @pytest.fixture(params=list(TASKS))
 def task_spec(request):
     """A function from settings to a specification, for every task."""
-    sources = {"cifar10": "cifar_png", "fashion_mnist": "fashion_idx"}
-    fixed = {}
+    sources = {
+        "cifar10": "cifar_png",
+        "fashion_mnist": "fashion_idx",
+        "imagenet": "imagenet_folders",
+        "imagenet_simclr": "imagenet_folders",
+        "word_speaker_noise": "words_wav",
+    }
+    fixed = {
+        "imagenet": {"image_size": 16, "n_classes": 10},
+        "imagenet_simclr": {"image_size": 16, "n_classes": 10},
+        "word_speaker_noise": {"n_classes": 10, "cochleagram": SETTINGS},
+    }.get(request.param, {})
     if request.param in sources:
         fixed["source"] = str(request.getfixturevalue(sources[request.param]).folder)
     return lambda **settings: TASKS[request.param](**fixed, **settings)

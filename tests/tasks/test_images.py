@@ -258,7 +258,9 @@ def test_truncated_parquet(tmp_path, cifar_parquet):
         write_parquet(tmp_path / f"{name}.parquet", *cifar_parquet.test)
     path = tmp_path / "train.parquet"
     path.write_bytes(path.read_bytes()[:-50])
-    assert message(tmp_path).startswith("task cifar10: source 'SOURCE' must be readable, got: ")
+    assert message(tmp_path).startswith(
+        "task cifar10: SOURCE/train.parquet must be a readable parquet file, got: "
+    )
 
 
 def test_unreachable_hub(monkeypatch):

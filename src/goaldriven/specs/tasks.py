@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import BeforeValidator, Field, PositiveFloat, PositiveInt
+from pydantic import (
+    BeforeValidator,
+    Field,
+    NonNegativeFloat,
+    PositiveFloat,
+    PositiveInt,
+    model_validator,
+)
 
-from goaldriven.specs.base import NamedSpec, name_only
+from goaldriven.specs.base import NamedSpec, Spec, name_only
 
 
 class _Task(NamedSpec):
@@ -78,9 +85,98 @@ class FashionMNIST(_Task):
     source: str = "zalando-datasets/fashion_mnist"
 
 
+IMAGE_SIZES = {"resnet": 224, "inception": 299}
+"""The published size of the images, in pixels, for each preprocessing."""
+
+
+class ImageNet(_Task):
+    """ImageNet, 1000-way: from Hugging Face, class folders, parquet files or webdataset shards.
+
+    ``preprocessing``: ``resnet`` (published for AlexNet and the v1 networks) or ``inception`` (the
+    v2 networks). ``image_size``: pixels, 224 or 299 unless given. Images are read as they are
+    needed, never held in memory.
+    """
+
+    name: Literal["imagenet"] = "imagenet"
+    source: str = "ILSVRC/imagenet-1k"
+    preprocessing: Literal["resnet", "inception"] = "resnet"
+    image_size: PositiveInt = IMAGE_SIZES["resnet"]
+    n_classes: Annotated[int, Field(ge=2)] = 1000
+
+    @model_validator(mode="before")
+    @classmethod
+    def _published_size(cls, given: Any) -> Any:
+        """So that leaving the size out and giving the published one are the same task."""
+        if isinstance(given, dict) and "image_size" not in given:
+            size = IMAGE_SIZES.get(str(given.get("preprocessing", "resnet")))
+            return given if size is None else given | {"image_size": size}
+        return given
+
+
+class ImageNetSimCLR(_Task):
+    """ImageNet with the SimCLR objective: two augmented views, NT-Xent, two head layers.
+
+    ``strength`` scales the colour distortion; ``temperature`` τ and ``projection`` as in
+    `DigitsSimCLR`. ``across_ranks``: views are told apart from those of all processes that train
+    together (as published, only from those of their own). ``readout_limit``: training images that
+    the linear readout, the metric, is fitted on.
+    """
+
+    name: Literal["imagenet_simclr"] = "imagenet_simclr"
+    source: str = "ILSVRC/imagenet-1k"
+    image_size: PositiveInt = 224
+    n_classes: Annotated[int, Field(ge=2)] = 1000
+    strength: NonNegativeFloat = 1.0
+    temperature: PositiveFloat = 0.1
+    projection: PositiveInt = 128
+    across_ranks: bool = False
+    readout_limit: Annotated[int, Field(ge=2)] = 50_000
+
+
+class CochleagramSettings(Spec):
+    """The front end of the word task; the defaults are the published ones, 203 × 400 for 2 s.
+
+    Frequencies and rates in Hz, ``seconds`` the length of every sound; ``n_filters`` and
+    ``sample_factor`` s give s(n + 1) − 1 channels.
+    """
+
+    sample_rate: PositiveInt = 20_000
+    envelope_rate: PositiveInt = 200
+    low: NonNegativeFloat = 20.0
+    high: PositiveFloat = 8_000.0
+    n_filters: PositiveInt = 50
+    sample_factor: PositiveInt = 4
+    compression: PositiveFloat = 0.3
+    seconds: PositiveFloat = 2.0
+
+
+class WordSpeakerNoise(_Task):
+    """Words, speakers and noises in recordings, from wav files or HDF5; 794 words as published.
+
+    ``target``: which of the three labels is asked for. ``n_classes``: 793 words and the null class
+    unless given; null in a file: as many as there are labels. ``cached``: cochleagrams are made
+    once and kept on disk, in place of being made anew whenever they are needed.
+    """
+
+    name: Literal["word_speaker_noise"] = "word_speaker_noise"
+    source: str = "word_speaker_noise"
+    target: Literal["word", "speaker", "noise"] = "word"
+    n_classes: Annotated[int, Field(ge=2)] | None = 794
+    cochleagram: CochleagramSettings = CochleagramSettings()
+    cached: bool = False
+
+
 TaskSpec = Annotated[
     Annotated[
-        Digits | DigitsSimCLR | DigitsAutoencoder | SpokenDigits | Cifar10 | FashionMNIST,
+        Digits
+        | DigitsSimCLR
+        | DigitsAutoencoder
+        | SpokenDigits
+        | Cifar10
+        | FashionMNIST
+        | ImageNet
+        | ImageNetSimCLR
+        | WordSpeakerNoise,
         Field(discriminator="name"),
     ],
     BeforeValidator(name_only),
@@ -93,4 +189,7 @@ TASKS: dict[str, type[_Task]] = {
     "spoken_digits": SpokenDigits,
     "cifar10": Cifar10,
     "fashion_mnist": FashionMNIST,
+    "imagenet": ImageNet,
+    "imagenet_simclr": ImageNetSimCLR,
+    "word_speaker_noise": WordSpeakerNoise,
 }

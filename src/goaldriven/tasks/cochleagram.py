@@ -123,7 +123,7 @@ class Cochleagram:
         SpecError : ``n_samples`` is not a whole number of frames.
         """
         n_samples = sound.shape[-1]
-        n_times = self._times_per_frame(n_samples) * self._n_frames(n_samples)
+        n_times = self._times_per_frame(n_samples) * self.n_frames(n_samples)
         bins, gains = _passbands(self, n_samples)
         # Half a step later than the inverse transform's times, so that frames are sampled evenly.
         half_step = torch.exp(1j * math.pi / n_times * torch.arange(gains.shape[1]).double())
@@ -141,11 +141,17 @@ class Cochleagram:
         SpecError : ``n_samples`` is not a whole number of frames.
         """
         envelopes = self.envelopes(sound)
-        n_frames = self._n_frames(sound.shape[-1])
+        n_frames = self.n_frames(sound.shape[-1])
         windows = frame_windows(n_frames, envelopes.shape[-1] // n_frames).to(envelopes)
         return (envelopes @ windows).pow(self.compression)
 
-    def _n_frames(self, n_samples: int) -> int:
+    def n_frames(self, n_samples: int) -> int:
+        """Frames of a sound of so many samples.
+
+        Raises
+        ------
+        SpecError : ``n_samples`` is not a whole number of frames.
+        """
         frames = n_samples * self.envelope_rate
         if frames % self.sample_rate or not frames:
             raise SpecError(
@@ -157,7 +163,7 @@ class Cochleagram:
     def _times_per_frame(self, n_samples: int) -> int:
         """A power of two that samples the widest band without overlap of its spectrum."""
         width = _passbands(self, n_samples)[0].shape[1]
-        return 2 ** max(1, math.ceil(math.log2(width / self._n_frames(n_samples))))
+        return 2 ** max(1, math.ceil(math.log2(width / self.n_frames(n_samples))))
 
 
 @lru_cache(maxsize=8)

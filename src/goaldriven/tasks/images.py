@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -75,7 +75,7 @@ def read_splits(source: str, wanted: Wanted) -> tuple[ImageSplit, ImageSplit]:
         image cannot be decoded or has another shape or depth, a label is out of range.
     """
     folder = local_folder(wanted.task, source)
-    datasets = _import_datasets(wanted.task)
+    datasets = import_datasets(wanted.task)
     found = _load(datasets, wanted.task, source, folder)
     for name in _SPLITS:
         if name not in found:
@@ -87,7 +87,7 @@ def read_splits(source: str, wanted: Wanted) -> tuple[ImageSplit, ImageSplit]:
     return train, test
 
 
-def _import_datasets(task: str) -> ModuleType:
+def import_datasets(task: str) -> ModuleType:
     try:
         import datasets
         import PIL  # noqa: F401
@@ -103,7 +103,7 @@ def _load(datasets: ModuleType, task: str, source: str, folder: Path | None) -> 
     """A mapping from split names to data sets."""
     try:
         arguments = {"path": source} if folder is None else _local_arguments(task, folder)
-        with _quiet(datasets):
+        with quiet(datasets):
             return datasets.load_dataset(**arguments)
     except DataError:
         raise
@@ -121,7 +121,8 @@ def _local_arguments(task: str, folder: Path) -> dict[str, Any]:
     }
     files = {name: [str(p) for p in paths] for name, paths in parquet.items() if paths}
     if files:
-        _refuse_empty(task, files)
+        for name, parts in files.items():
+            refuse_empty(task, _SPLITS[name], parts)
         return {"path": "parquet", "data_files": files}
     images = {name: str(folder / name / "**") for name in _SPLITS if (folder / name).is_dir()}
     if not images:
@@ -133,17 +134,29 @@ def _local_arguments(task: str, folder: Path) -> dict[str, Any]:
     return {"path": "imagefolder", "data_files": images, "drop_labels": False}
 
 
-def _refuse_empty(task: str, files: dict[str, list[str]]) -> None:
-    """``datasets`` itself has no clear word for a parquet file without rows."""
-    from pyarrow import parquet
+def refuse_empty(task: str, split: Split, paths: Sequence[str]) -> None:
+    """`datasets` itself has no clear word for parquet files without rows.
 
-    for name, paths in files.items():
-        if sum(parquet.read_metadata(path).num_rows for path in paths) == 0:
-            raise DataError(f"task {task}: {_SPLITS[name]} stimuli must be at least 1, got 0")
+    Raises
+    ------
+    DataError : there is no row, or a file cannot be read.
+    """
+    from pyarrow import ArrowException, parquet
+
+    n_rows = 0
+    for path in paths:
+        try:
+            n_rows += parquet.read_metadata(path).num_rows
+        except (ArrowException, OSError) as error:
+            raise DataError(
+                f"task {task}: {path} must be a readable parquet file, got: {error}"
+            ) from error
+    if n_rows == 0:
+        raise DataError(f"task {task}: {split} stimuli must be at least 1, got 0")
 
 
 @contextmanager
-def _quiet(datasets: ModuleType) -> Iterator[None]:
+def quiet(datasets: ModuleType) -> Iterator[None]:
     """No progress bars and no log lines: what went wrong is in the exception."""
     disabled, verbosity = datasets.are_progress_bars_disabled(), datasets.logging.get_verbosity()
     datasets.disable_progress_bars()
@@ -157,7 +170,7 @@ def _quiet(datasets: ModuleType) -> Iterator[None]:
 
 
 def _read_split(datasets: ModuleType, table: Any, split: Split, wanted: Wanted) -> ImageSplit:
-    image, label = _columns(datasets, table, wanted.task)
+    image, label = label_columns(datasets, table, wanted.task)
     labels = np.asarray(table.with_format("numpy")[label][:])
     if len(labels) == 0:
         raise DataError(f"task {wanted.task}: {split} stimuli must be at least 1, got 0")
@@ -171,7 +184,7 @@ def _read_split(datasets: ModuleType, table: Any, split: Split, wanted: Wanted) 
     return ImageSplit(pixels, labels[chosen].astype(np.int64))
 
 
-def _columns(datasets: ModuleType, table: Any, task: str) -> tuple[str, str]:
+def label_columns(datasets: ModuleType, table: Any, task: str) -> tuple[str, str]:
     """Names of the image and the label column, told by their types, else by their names."""
     features = table.features
     images = [n for n, f in features.items() if isinstance(f, datasets.Image)]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 import torch
@@ -85,13 +85,21 @@ class SupervisedTask:
 
     def evaluate(self, model: nn.Module, batch_size: int) -> Evaluation:
         """Both from one pass; the metric is NaN where an output is not finite."""
-        losses, correct, finite = 0.0, 0, True
-        with evaluating(model), torch.no_grad():
-            for batch in self.validation_objective_batches(batch_size):
-                outputs = model(batch.stimuli)
-                loss = functional.cross_entropy(outputs, batch.labels, reduction="none")
-                losses += float(loss.double().sum())
-                correct += int((outputs.argmax(1) == batch.labels).sum())
-                finite &= bool(outputs.isfinite().all())
-        accuracy = correct / self.n_validation if finite else float("nan")
-        return Evaluation(losses / self.n_validation, accuracy)
+        return evaluate_classifier(model, self.validation_objective_batches(batch_size))
+
+
+def evaluate_classifier(model: nn.Module, batches: Iterable[Batch]) -> Evaluation:
+    """Mean cross-entropy and accuracy over all stimuli, in eval mode, from one pass.
+
+    The accuracy is NaN where an output is not finite.
+    """
+    losses, correct, n, finite = 0.0, 0, 0, True
+    with evaluating(model), torch.no_grad():
+        for batch in batches:
+            outputs = model(batch.stimuli)
+            loss = functional.cross_entropy(outputs, batch.labels, reduction="none")
+            losses += float(loss.double().sum())
+            correct += int((outputs.argmax(1) == batch.labels).sum())
+            finite &= bool(outputs.isfinite().all())
+            n += len(batch)
+    return Evaluation(losses / n, correct / n if finite else float("nan"))
