@@ -148,9 +148,9 @@ def test_a_stack_of_rules_and_seeds_is_the_same_networks_in_float64(
             assert relative(ours[name], theirs[name]) <= tolerance, (one.label, name)
         for name, kernel in alone.credit.backward_weights.items():
             assert relative(stacked.credit.backward_weights[name], kernel) <= tolerance, name
-        assert torch.equal(
-            stacked.data_generator.get_state(), alone.data_generator.get_state()
-        ), one.label
+        assert torch.equal(stacked.data_generator.get_state(), alone.data_generator.get_state()), (
+            one.label
+        )
 
 
 def test_trajectories_of_a_stack_are_those_of_single_training(monkeypatch):
@@ -188,9 +188,7 @@ def test_in_float32_a_stack_differs_by_rounding():
     for one, stacked in zip(specs, stack.networks, strict=True):
         alone = build(one)
         train_epoch(alone, 0)
-        for ours, theirs in zip(
-            stacked.model.parameters(), alone.model.parameters(), strict=True
-        ):
+        for ours, theirs in zip(stacked.model.parameters(), alone.model.parameters(), strict=True):
             assert relative(ours, theirs) < 1e-4
 
 
