@@ -272,7 +272,8 @@ class LayerwiseAlignment(FeedbackAlignment):
             """Add the gradient of one layer's losses of activations to its ``.grad``."""
             observed.add(feedback.name)
             kernel = backward_weight_of(module)
-            device, given = kernel.device.type, (kernel, module.weight, module.bias)
+            device = kernel.device.type
+            given: tuple[Tensor, Any, Any] = (kernel, module.weight, module.bias)
             x, y = feedback.linear_map.batched(x, y)
             if torch.is_autocast_enabled(device):
                 with torch.autocast(device, enabled=False):
