@@ -50,8 +50,9 @@ class _Worker:
 class Account:
     """The runner's books.
 
-    ``pending`` holds networks, and tuples of networks that train stacked. ``is_done`` says of a network whether its work is on disk; tracebacks of failures go to
-    ``failures``, a part of the study's folder.
+    ``pending`` holds networks, and tuples of networks that train stacked. ``is_done`` says of a
+    network whether its work is on disk; tracebacks of failures go to ``failures``, a part of the
+    study's folder.
     """
 
     pending: deque[NetworkSpec | tuple[NetworkSpec, ...]]
