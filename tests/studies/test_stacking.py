@@ -14,6 +14,7 @@ from goaldriven.specs.stacking import stack_key
 from goaldriven.studies import StudyFolder, run_study, stack_worker, worker
 from goaldriven.studies.stacking import parse_stack, plan_stacks
 from goaldriven.training import train
+from goaldriven.training.checkpoints import checkpoint_path, load_checkpoint
 from goaldriven.trajectories import read
 
 
@@ -108,6 +109,12 @@ def test_a_study_run_in_stacks_is_the_same_study(tmp_path):
     for network in study.networks():
         names = sorted(p.name for p in whole.checkpoints_path(network).iterdir())
         assert names == ["0.safetensors", "1.safetensors", "2.safetensors"]
+        kept = load_checkpoint(checkpoint_path(whole.checkpoints_path(network), 2), network)
+        norms = [float(kept.model.get_submodule(n.name).weight.norm()) for n in kept.model.layers]
+        recorded = read(whole.trajectory_path(network))["observable"]
+        np.testing.assert_allclose(
+            norms, recorded.sel(epoch=2, statistic="weight_raw_norm"), rtol=1e-5
+        )
 
 
 class Wire:

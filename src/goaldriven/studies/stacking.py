@@ -126,5 +126,9 @@ def _trial(
 ) -> None:
     from goaldriven.training.stack_trial import best_size
 
-    found = best_size(group, device=device, threads=threads, jobs=jobs)
-    connection.send((found.size, found.text))
+    try:
+        found = best_size(group, device=device, threads=threads, jobs=jobs)
+    except Exception as error:  # the networks, one by one, will say more
+        connection.send((1, f"the trial of stacks failed ({error}); networks train one by one"))
+    else:
+        connection.send((found.size, found.text))

@@ -8,6 +8,7 @@ import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -92,8 +93,11 @@ def best_size(
     steps = max(1, few.n_train // specs[0].batch_size) * single.credit.passes_per_epoch
     seconds = {1: _seconds(lambda: train_epoch(single, 0), device) / steps}
     for size in _sizes(len(specs), int(room // max(size_of_one, 1))):
-        stack = Stack(specs[:size], make)
-        taken = _seconds(lambda stack=stack: stack.train_epoch(0), device)  # type: ignore[misc]
+        try:
+            stack = Stack(specs[:size], make)
+            taken = _seconds(partial(stack.train_epoch, 0), device)
+        except torch.OutOfMemoryError:
+            break
         seconds[size] = taken / steps / size
         if seconds[size] > 0.97 * min(list(seconds.values())[:-1]):
             break
@@ -110,7 +114,7 @@ def _sizes(n: int, room: int) -> Iterator[int]:
 
 
 def _seconds(epoch: Callable[[], object], device: str) -> float:
-    """The shortest of a few epochs, after one to warm up; CPU time where no others share it."""
+    """The shortest of a few epochs, after one to warm up."""
     taken = []
     for _ in range(_REPETITIONS + 1):
         _synchronise(device)
