@@ -63,11 +63,13 @@ def plan_stacks(
     for group in _groups(stackable):
         most = -(-len(group) // max(jobs, 1))
         asked = trial(group[:most], device, threads, jobs, tell) if size == "auto" else int(size)
-        pending.extend(_split(group, max(1, min(asked, most))))
+        chosen = max(1, min(asked, most))
+        pending.extend(_split(group, chosen))
+        how = f"in stacks of {chosen}" if chosen > 1 else "one by one"
         first = group[0]
         tell(
-            f"{first.task.name}/{first.architecture.name}/b{first.batch_size}: {len(group)} "
-            f"networks in stacks of {max(1, min(asked, most))}"
+            f"{first.task.name}/{first.architecture.name}/b{first.batch_size}: "
+            f"{len(group)} networks {how}"
         )
     pending.extend(n for n in networks if reasons[n.rule.name] is not None)
     return pending
