@@ -78,12 +78,27 @@ def run(
     retry_failed: Annotated[
         bool, typer.Option("--retry-failed", help="Train again the networks that failed.")
     ] = False,
+    stack: Annotated[
+        str,
+        typer.Option(
+            metavar="off|auto|N", help="Networks that train as one program; auto tries what pays."
+        ),
+    ] = "off",
 ) -> None:
     """Train and measure a study's networks; resumes where it stopped."""
     from goaldriven.commands import running
 
     running.run(
-        study, out, jobs, only, device, threads, keep_checkpoints, measurements, retry_failed
+        study,
+        out,
+        jobs,
+        only,
+        device,
+        threads,
+        keep_checkpoints,
+        measurements,
+        retry_failed,
+        stack=stack,
     )
 
 

@@ -22,6 +22,7 @@ from goaldriven.studies.files import load_study, parse_selection, select
 from goaldriven.studies.folder import STATES, StudyFolder
 from goaldriven.studies.measuring import is_measured, load_measurements
 from goaldriven.studies.runner import run_study, usable_cores
+from goaldriven.studies.stacking import parse_stack
 
 
 def run(
@@ -34,8 +35,10 @@ def run(
     keep_checkpoints: bool,
     measurements: str | None,
     retry_failed: bool,
+    stack: str = "off",
 ) -> None:
     """Train and measure; a progress bar counts epochs, so that its time left is honest early."""
+    stack_size = parse_stack(stack)
     study = load_study(source)
     measured = () if measurements is None else load_measurements(measurements).specs()
     networks = select(study, parse_selection(only))
@@ -62,6 +65,8 @@ def run(
                 measurements=measured,
                 retry_failed=retry_failed,
                 report=_reporter(bar, console, left),
+                stack=stack_size,
+                say=lambda text: console.print(text, soft_wrap=True, highlight=False),
             )
     except KeyboardInterrupt:
         console.print(
@@ -124,6 +129,9 @@ def _reporter(
         elif kind == "killed":
             epochs[key] = 0
             console.print(f"a worker was killed at {network.label}; trying it again")
+        elif kind == "apart":
+            epochs[key] = 0
+            console.print(f"a stack failed; training {network.label} by itself")
         else:
             epochs[key] = network.epochs
             ended.add(key)

@@ -191,6 +191,50 @@ class LayerFeedback(Attached):
             self.module._non_persistent_buffers_set.discard(name)
 
 
+def multiply(
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    held: Tensor | None,
+    switch: Switch,
+    carrier: Carrier,
+) -> Tensor:
+    """Dense layers of several networks, (k, n, inputs) → (k, n, outputs), with their own B."""
+    with torch.no_grad():
+        transposed = weight.mT
+        y = x.matmul(transposed) if bias is None else torch.baddbmm(bias[:, None], x, transposed)
+    if not torch.is_grad_enabled():
+        return y
+    return _DenseFeedback.apply(x, weight, bias, held, None, y, switch, carrier)
+
+
+def convolve(
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    held: Tensor | None,
+    switch: Switch,
+    carrier: Carrier,
+    conv: Convolution,
+) -> Tensor:
+    """A convolution of padded inputs, of several networks where it has their groups."""
+    with torch.no_grad():
+        y = torch.convolution(
+            x,
+            weight,
+            bias,
+            conv.stride,
+            conv.padding,
+            conv.dilation,
+            False,
+            [0] * len(conv.stride),
+            conv.groups,
+        )
+    if not torch.is_grad_enabled():
+        return y
+    return _ConvolutionFeedback.apply(x, weight, bias, held, None, y, switch, carrier, conv)
+
+
 def feedback_of(module: nn.Module) -> LayerFeedback | None:
     """What has taken the place of an attached layer's forward pass, None for any other module."""
     attached = module.__dict__.get("forward")
@@ -265,7 +309,10 @@ def _kernel(
 
 
 class _DenseFeedback(Function):
-    """The dense layer's value is given (``y``); see the module's docstring for its derivative."""
+    """The dense layer's value is given (``y``); see the module's docstring for its derivative.
+
+    Layers of several networks have one more axis, before the others: x is then (k, n, inputs).
+    """
 
     @staticmethod
     def forward(
@@ -293,11 +340,12 @@ class _DenseFeedback(Function):
             kernel = _kernel(ctx, dy, weight, held, exact)
             dx = ctx.carrier.replacement(x) if kernel is None else dy.matmul(kernel)
         if needs_weight or needs_bias:
-            flat = dy.reshape(-1, weight.shape[0])
+            *networks, n_out, n_in = weight.shape
+            flat = dy.reshape(*networks, -1, n_out)
             if needs_weight:
-                dweight = flat.t().mm(_like(x, dy).reshape(-1, weight.shape[1]))
+                dweight = flat.mT.matmul(_like(x, dy).reshape(*networks, -1, n_in))
             if needs_bias:
-                dbias = flat.sum(0)
+                dbias = flat.sum(-2)
         return dx, dweight, dbias, None, None, None, None, None
 
 

@@ -140,28 +140,60 @@ class LayerwiseAlignment(FeedbackAlignment):
         return self._rates[0]
 
     def backward(self, closure: Closure) -> Tensor:
-        refuse_removed(self._removed)
-        passes = self.epoch * self.passes_per_epoch if self._timed else 0.0
-        self._rates = loss_rates(self._loss, self._step, passes)
-        task, align = self._rates
+        task, _, watching = self.begin()
         observed: set[str] = set()
-        self._switch.task_rate = task
-        if align and self._of_activations:
+        if watching:
             self._switch.observer = self._observer(observed)
         try:
             with torch.set_grad_enabled(bool(task)):
                 loss = closure()
         finally:
-            watched, self._switch.observer = self._switch.observer is not None, None
+            self._switch.observer = None
         check_scalar(loss)
-        if watched:
+        if watching:
             self._require(observed)
         if task:
             loss.backward()
         else:
             _fill_missing_gradients(self.model)
-        self._calls += 1
+        self.end()
         return loss.detach()
+
+    def begin(self) -> tuple[float, float, bool]:
+        """Begin a call of `backward`, or of what stands for it.
+
+        Returns
+        -------
+        What the task's loss and the alignment losses are multiplied by (see `loss_rates`), and
+        whether the layers' activities are needed.
+        """
+        refuse_removed(self._removed)
+        passes = self.epoch * self.passes_per_epoch if self._timed else 0.0
+        self._rates = loss_rates(self._loss, self._step, passes)
+        self._switch.task_rate = self._rates[0]
+        return *self._rates, bool(self._rates[1] and self._of_activations)
+
+    def end(self) -> None:
+        """End what `begin` began; `step` may follow."""
+        self._calls += 1
+
+    @torch.no_grad()
+    def align(self, feedback: LayerFeedback, x: Tensor, y: Tensor, noise: Tensor | None) -> None:
+        """Add the gradient of one layer's losses of activations, of several networks at once.
+
+        The layer's tensors have a leading network axis, as have its inputs, outputs and the noise.
+        """
+        module = feedback.module
+        kernel = backward_weight_of(module)
+        given = (kernel, module.weight, module.bias, x, y, noise)
+        axes = tuple(None if tensor is None else 0 for tensor in given)
+
+        def of_one(kernel: Tensor, *others: Any) -> Tensor:
+            gradient = self._gradient(feedback, kernel, *others)
+            return torch.zeros_like(kernel) if gradient is None else gradient
+
+        gradient = torch.vmap(of_one, in_dims=axes)(*given)
+        add_gradient(kernel, gradient.contiguous())
 
     def gather(self) -> None:
         """Complete the backward weights' ``.grad`` to that of the whole alignment loss.
@@ -241,33 +273,34 @@ class LayerwiseAlignment(FeedbackAlignment):
             observed.add(feedback.name)
             kernel = backward_weight_of(module)
             device = kernel.device.type
+            given: tuple[Tensor, Any, Any] = (kernel, module.weight, module.bias)
+            x, y = feedback.linear_map.batched(x, y)
             if torch.is_autocast_enabled(device):
                 with torch.autocast(device, enabled=False):
-                    gradient = self._gradient(feedback, module, kernel, x.to(kernel), y.to(kernel))
+                    x, y = x.to(kernel), y.to(kernel)
+                    gradient = self._gradient(feedback, *given, x, y, self.draw_noise(x))
             else:
-                gradient = self._gradient(feedback, module, kernel, x, y)
+                gradient = self._gradient(feedback, *given, x, y, self.draw_noise(x))
             if gradient is not None:
                 add_gradient(kernel, gradient)
 
         return observe
 
     def _gradient(
-        self, feedback: LayerFeedback, module: nn.Module, kernel: Tensor, x: Tensor, y: Tensor
+        self,
+        feedback: LayerFeedback,
+        kernel: Tensor,
+        weight: Tensor,
+        bias: Tensor | None,
+        x: Tensor,
+        y: Tensor,
+        noise: Tensor | None,
     ) -> Tensor | None:
-        x, y = feedback.linear_map.batched(x, y)
-        paths = make_paths(
-            feedback.linear_map,
-            kernel,
-            module.weight,  # type: ignore[arg-type]
-            module.bias,  # type: ignore[arg-type]
-            self._operations[feedback.rectified],
-            x,
-            y,
-            self._draw_noise(x),
-        )
+        operations = self._operations[feedback.rectified]
+        paths = make_paths(feedback.linear_map, kernel, weight, bias, operations, x, y, noise)
         return total_gradient(self._of_activations, paths)
 
-    def _draw_noise(self, x: Tensor) -> Tensor | None:
+    def draw_noise(self, x: Tensor) -> Tensor | None:
         """Noise of standard deviation σ in the input's shape: normal, or uniform within ±√3 σ."""
         sigma = self._loss.input_noise
         if sigma is None:

@@ -18,6 +18,7 @@ from goaldriven.errors import StudyError
 from goaldriven.specs import NetworkSpec
 from goaldriven.specs.measurement import MeasurementSpec
 from goaldriven.studies.folder import StudyFolder, clear_partial
+from goaldriven.studies.stacking import StackSize, plan_stacks
 from goaldriven.studies.worker import MeasureSettings, Message, Settings, work
 from goaldriven.trajectories.locking import locked
 
@@ -25,7 +26,7 @@ MAX_DEATHS = 2
 """A network during which this many workers were killed is recorded as failed."""
 
 Report = Callable[[str, NetworkSpec], None]
-"""Called with (kind, network): ``epoch``, ``done``, ``failed``, or ``killed``."""
+"""Called with (kind, network): ``epoch``, ``done``, ``failed``, ``killed``, or ``apart``."""
 
 
 @dataclass(frozen=True)
@@ -42,18 +43,19 @@ class RunSummary:
 class _Worker:
     process: BaseProcess
     connection: Connection
-    network: NetworkSpec | None = None
+    networks: tuple[NetworkSpec, ...] = ()
 
 
 @dataclass
 class Account:
     """The runner's books.
 
-    ``is_done`` says of a network whether its work is on disk; tracebacks of failures go to
-    ``failures``, a part of the study's folder.
+    ``pending`` holds networks, and tuples of networks that train stacked. ``is_done`` says of a
+    network whether its work is on disk; tracebacks of failures go to ``failures``, a part of the
+    study's folder.
     """
 
-    pending: deque[NetworkSpec]
+    pending: deque[NetworkSpec | tuple[NetworkSpec, ...]]
     is_done: Callable[[NetworkSpec], bool]
     failures: str = "failed"
     deaths: dict[str, int] = field(default_factory=dict)
@@ -72,6 +74,8 @@ def run_study(
     measurements: Sequence[MeasurementSpec] = (),
     retry_failed: bool = False,
     report: Report | None = None,
+    stack: StackSize = "off",
+    say: Callable[[str], None] | None = None,
 ) -> RunSummary:
     """Train every network that has no trajectory yet.
 
@@ -93,6 +97,8 @@ def run_study(
         the record of all units without noise.
     retry_failed : train again what failed before.
     report : called at every event, for progress bars.
+    stack : how many networks train as one program, see `goaldriven.studies.stacking`.
+    say : called with what there is to say about stacks.
 
     Raises
     ------
@@ -110,6 +116,8 @@ def run_study(
     with locked(folder.path, "run"):
         if left:
             n_workers = min(jobs or usable_cores(), len(left))
+            if stack != "off":
+                account.pending = plan_stacks(left, stack, device, threads, n_workers, say)
             settings = Settings(device, threads, keep_checkpoints, tuple(measurements))
             serve(folder, account, n_workers, settings, report or (lambda *_: None))
     return RunSummary(
@@ -160,8 +168,8 @@ def serve(
             worker.process.terminate()
         for worker in workers:
             worker.process.join()
-            if worker.network is not None:
-                folder.unmark_running(worker.network)
+            for network in worker.networks:
+                folder.unmark_running(network)
         clear_partial(folder.path)
 
 
@@ -172,12 +180,13 @@ def _hear(worker: _Worker, folder: StudyFolder, account: Account, report: Report
     except (EOFError, ConnectionResetError):
         _bury(worker, folder, account, report)
         return False
-    network = worker.network
     if message.kind == "ready":
-        worker.network = account.pending.popleft() if account.pending else None
+        item = account.pending.popleft() if account.pending else None
+        worker.networks = item if isinstance(item, tuple) else () if item is None else (item,)
         with contextlib.suppress(BrokenPipeError):
-            worker.connection.send(worker.network)
-        return worker.network is not None
+            worker.connection.send(item)
+        return item is not None
+    network = next((n for n in worker.networks if message.network_id in ("", n.network_id)), None)
     if network is None:
         raise RuntimeError(f"a worker without a network reported {message.kind!r}")
     if message.kind == "storage":
@@ -185,19 +194,21 @@ def _hear(worker: _Worker, folder: StudyFolder, account: Account, report: Report
     if message.kind == "done":
         account.finished += 1
         folder.failure_path(network, account.failures).unlink(missing_ok=True)
-        worker.network = None
+        worker.networks = tuple(n for n in worker.networks if n != network)
     elif message.kind == "failed":
         account.failed += 1
         folder.record_failure(network, message.text, account.failures)
-        worker.network = None
+        worker.networks = tuple(n for n in worker.networks if n != network)
     report(message.kind, network)
     return True
 
 
 def _bury(worker: _Worker, folder: StudyFolder, account: Account, report: Report) -> None:
-    """A worker died: its network goes back to the queue, unless it has killed one before."""
-    network = worker.network
-    if network is None:
+    """A worker died: its network goes back to the queue, unless it has killed one before.
+
+    Networks of a stack go back one by one, each with both of its tries.
+    """
+    if not worker.networks:
         worker.process.join()
         if worker.process.exitcode:
             raise StudyError(
@@ -205,12 +216,25 @@ def _bury(worker: _Worker, folder: StudyFolder, account: Account, report: Report
                 "a network; see its message above"
             )
         return
+    for network in worker.networks:
+        _put_back(network, len(worker.networks) > 1, worker, folder, account, report)
+
+
+def _put_back(
+    network: NetworkSpec,
+    of_stack: bool,
+    worker: _Worker,
+    folder: StudyFolder,
+    account: Account,
+    report: Report,
+) -> None:
     folder.unmark_running(network)
     if account.is_done(network):  # killed between the write and the message
         account.finished += 1
         report("done", network)
         return
-    deaths = account.deaths[network.network_id] = account.deaths.get(network.network_id, 0) + 1
+    deaths = account.deaths.get(network.network_id, 0) + (0 if of_stack else 1)
+    account.deaths[network.network_id] = deaths
     if deaths >= MAX_DEATHS:
         worker.process.join()
         reason = f"its worker was killed {deaths} times (exit code {worker.process.exitcode})"

@@ -20,11 +20,13 @@ class Message:
     ``ready``: waiting for a network; ``epoch``: one more epoch is done (trained, or measured from
     its checkpoint); ``done``: the trajectory, or the measurements, are on disk; ``failed``:
     ``text`` is the traceback; ``storage``: the folder cannot be written, ``text`` says why, and
-    going on is useless.
+    going on is useless; ``apart``: a stack of networks failed, and they are trained one by one.
+    ``network_id`` says which network of a stack it is about.
     """
 
-    kind: Literal["ready", "epoch", "done", "failed", "storage"]
+    kind: Literal["ready", "epoch", "done", "failed", "storage", "apart"]
     text: str = ""
+    network_id: str = ""
 
 
 @dataclass(frozen=True)
@@ -58,12 +60,16 @@ def work(connection: Connection, folder: StudyFolder, settings: Settings | Measu
     """Serve networks from ``connection`` until it brings None."""
     import torch
 
+    from goaldriven.studies.stack_worker import train_stacked
+
     torch.set_num_threads(settings.threads)
     try:
         connection.send(Message("ready"))
         while (network := connection.recv()) is not None:
             if isinstance(settings, MeasureSettings):
                 connection.send(_measure_one(connection, folder, network, settings))
+            elif isinstance(network, tuple):
+                train_stacked(connection, folder, network, settings, _train_one)
             else:
                 connection.send(_train_one(connection, folder, network, settings))
             connection.send(Message("ready"))

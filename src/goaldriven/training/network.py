@@ -37,13 +37,18 @@ def stream(purpose: str, seed: int | str) -> torch.Generator:
     return torch.Generator().manual_seed(int.from_bytes(digest[:8], "big") >> 1)
 
 
-def build(spec: NetworkSpec, device: str = "cpu") -> Network:
+def build(spec: NetworkSpec, device: str = "cpu", task: tasks.Task | None = None) -> Network:
     """The initial network that ``spec`` describes.
 
     Forward and backward weights come from two streams of the model seed: networks that differ
     only in the learning rule start from the same forward weights.
+
+    Parameters
+    ----------
+    task : the loaded task of ``spec``, where it is there already.
     """
-    task = tasks.load(spec.task, device=device)
+    if task is None:
+        task = tasks.load(spec.task, device=device)
     model = architectures.build(
         spec.architecture,
         task.input_shape,

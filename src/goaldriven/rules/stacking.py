@@ -1,0 +1,265 @@
+"""Learning rules on a stack: networks of one architecture that run as one program.
+
+A stack is one model whose tensors have a leading network axis. It is run by `torch.vmap` over that
+axis, which leaves every module but the weighted layers as it is; those are attached to here, so
+that a layer of all networks is one batched product or one grouped convolution, hung into the graph
+by the same operations as that of a single network (`goaldriven.rules.feedback`). Backward weights
+B have the network axis, too, and are given with the parameters: a layer's buffer `BUFFER`.
+
+Nothing is summed over networks, so one that diverges leaves the others as they are.
+
+The rules' mathematics is not written again. Networks of one rule make a *segment* of the stack,
+with one *leader*: a model whose credit assignment and optimizer were attached to one network, and
+whose tensors were then replaced by those of all the segment's networks. Whatever acts element by
+element (optimizers, schedules, decay, the primitives of kernels, sign symmetry) is the leader's
+own. Losses of activations are taken by `torch.vmap` over the segment.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.autograd import Function
+
+from goaldriven.rules.base import CreditAssignment
+from goaldriven.rules.feedback import (
+    BUFFER,
+    Attached,
+    Carrier,
+    OwnWeights,
+    Switch,
+    convolve,
+    feedback_of,
+    multiply,
+)
+from goaldriven.rules.layerwise_alignment import LayerwiseAlignment
+from goaldriven.rules.linear_maps import Convolution, Dense
+from goaldriven.rules.sign_symmetry import RedrawnSigns
+
+Seen = dict[str, tuple[Tensor, Tensor]]
+"""Layer → its input and output, network axis first."""
+
+
+class StackedLayer(Attached):
+    """The forward pass of one Linear, Conv1d or Conv2d inside `torch.vmap` over networks."""
+
+    def __init__(self, module: nn.Module, name: str, watch: Watch) -> None:
+        super().__init__(module)
+        self.name, self.watch = name, watch
+        self.linear_map = (
+            Convolution.of(module) if isinstance(module, (nn.Conv1d, nn.Conv2d)) else Dense()
+        )
+
+    def __call__(self, input: Tensor) -> Tensor:
+        module = self.module
+        given = (module.weight, module.bias, module._buffers.get(BUFFER))
+        output: Tensor = _Stacked.apply(input, *given, self.linear_map)
+        if self.watch.seen is not None:
+            self.watch.seen[self.name] = (input, output)
+        return output
+
+
+class Watch:
+    """What the layers of one stack note while `noting`; None otherwise."""
+
+    def __init__(self) -> None:
+        self.seen: Seen | None = None
+
+    @contextmanager
+    def noting(self, wanted: bool) -> Iterator[Seen]:
+        """Every layer's input and output inside, where ``wanted``."""
+        seen: Seen = {}
+        self.seen = seen if wanted else None
+        try:
+            yield seen
+        finally:
+            self.seen = None
+
+
+def stack_layers(model: nn.Module) -> Watch:
+    """Make the weighted layers of a model those of a stack; it then runs inside `torch.vmap` only.
+
+    A layer whose buffer `BUFFER` is given sends errors through it, any other through its W.
+    """
+    watch = Watch()
+    for name in weighted_layers(model):
+        module = model.get_submodule(name)
+        module.register_buffer(BUFFER, None, persistent=False)
+        StackedLayer(module, name, watch)
+    return watch
+
+
+def weighted_layers(model: nn.Module) -> list[str]:
+    """The names of the layers that a rule can attach to, in order."""
+    kinds = (nn.Linear, nn.Conv1d, nn.Conv2d)
+    return [name for name, module in model.named_modules() if isinstance(module, kinds)]
+
+
+class _GivenKernel(Carrier):
+    """B where it is given, else W: backprop."""
+
+    def kernel(self, weight: Tensor, held: Tensor | None) -> Tensor | None:
+        return weight if held is None else held
+
+
+_CARRIER, _SWITCH = _GivenKernel(), Switch()
+
+
+class _Stacked(Function):
+    """A layer of all networks at once, by its rule for `torch.vmap`, which is all there is."""
+
+    @staticmethod
+    def forward(*args: Any) -> Tensor:
+        raise NotImplementedError("a stacked layer runs inside torch.vmap over networks only")
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
+        """Never reached: `vmap` runs operations that keep their own."""
+
+    @staticmethod
+    def vmap(
+        info: Any,
+        in_dims: tuple[int | None, ...],
+        x: Tensor,
+        weight: Tensor,
+        bias: Tensor | None,
+        kernel: Tensor | None,
+        linear_map: Convolution | Dense,
+    ) -> tuple[Tensor, int]:
+        tensors = (weight, bias, kernel)
+        first = [
+            None if t is None or d is None else t.movedim(d, 0)
+            for t, d in zip(tensors, in_dims[1:4], strict=True)
+        ]
+        if isinstance(linear_map, Convolution):
+            return _convolutions(x, in_dims[0], first, linear_map), 1
+        return _products(x, in_dims[0], first), 0
+
+
+def _products(x: Tensor, dim: int | None, tensors: Sequence[Tensor | None]) -> Tensor:
+    """(k, n, …, inputs) → (k, n, …, outputs) by one batched product."""
+    weight, bias, kernel = tensors
+    assert weight is not None  # narrows the type
+    x = x.movedim(dim, 0) if dim is not None else x.expand(weight.shape[0], *x.shape)
+    y = multiply(x.flatten(1, -2), weight, bias, kernel, _SWITCH, _CARRIER)
+    return y.unflatten(1, x.shape[1:-1])
+
+
+def _convolutions(
+    x: Tensor, dim: int | None, tensors: Sequence[Tensor | None], conv: Convolution
+) -> Tensor:
+    """(k, n, channels, *space) → (n, k, outputs, *space): one convolution of k times the groups.
+
+    Stimuli that all networks share are convolved with all kernels at once.
+    """
+    k = next(t.shape[0] for t in tensors if t is not None)
+    if dim is None and conv.groups > 1:
+        x, dim = x.expand(k, *x.shape), 0
+    if dim is None:
+        joined = conv
+    else:
+        x = x.movedim(dim, 1).flatten(1, 2)
+        joined = replace(conv, groups=conv.groups * k)
+    if x.device.type == "cpu" and x.dim() == 4:  # grouped convolutions there are faster so
+        x = x.contiguous(memory_format=torch.channels_last)
+    weight, bias, kernel = (None if t is None else t.flatten(0, 1) for t in tensors)
+    assert weight is not None  # narrows the type
+    y = convolve(joined.padded(x), weight, bias, kernel, _SWITCH, _CARRIER, joined)
+    return y.unflatten(1, (k, -1))
+
+
+class SegmentCredit:
+    """The credit assignment of a segment's networks, all of one rule.
+
+    Parameters
+    ----------
+    leader : attached to the model with the segment's stacked tensors.
+    singles : each network's own, which draws that network's noise.
+    models : each network's own model.
+    """
+
+    def __init__(
+        self,
+        leader: CreditAssignment,
+        singles: Sequence[CreditAssignment],
+        models: Sequence[nn.Module],
+    ) -> None:
+        self.leader, self._singles, self._models = leader, singles, models
+        modules = leader.model.named_modules()
+        self._feedback = {n: f for n, m in modules if (f := feedback_of(m)) is not None}
+
+    def begin(self) -> tuple[bool, bool]:
+        """Whether the coming step learns the task, and whether it needs the layers' activities."""
+        if isinstance(self.leader, LayerwiseAlignment):
+            task, _, watching = self.leader.begin()
+            return bool(task), watching
+        return True, False
+
+    @property
+    def rerouted(self) -> bool:
+        """Whether errors travel otherwise than through W."""
+        return bool(self._feedback)
+
+    def align(self, seen: Seen) -> None:
+        """Add the gradients of the losses of activations, layer by layer, to those of B.
+
+        Every network draws its noise in the order in which its layers were called.
+        """
+        assert isinstance(self.leader, LayerwiseAlignment)  # only these watch
+        for name, (x, y) in seen.items():
+            if name in self._feedback:
+                noise = [c.draw_noise(one) for c, one in zip(self._alignments, x, strict=True)]
+                drawn = [one for one in noise if one is not None]
+                self.leader.align(self._feedback[name], x, y, torch.stack(drawn) if drawn else None)
+
+    @property
+    def _alignments(self) -> list[LayerwiseAlignment]:
+        return [credit for credit in self._singles if isinstance(credit, LayerwiseAlignment)]
+
+    def fill(self, kernels: dict[str, Tensor]) -> None:
+        """Write the backward weights of the coming step: layer → rows of this segment.
+
+        Those that a layer owns lie there already; the others are made of W.
+        """
+        for name, rows in kernels.items():
+            feedback = self._feedback.get(name)
+            module = self.leader.model.get_submodule(name)
+            weight: Tensor = module.weight.detach()  # type: ignore[operator]
+            if feedback is None:
+                rows.copy_(weight)
+            elif isinstance(feedback.carrier, RedrawnSigns):
+                self._redraw(name, rows)
+            elif not isinstance(feedback.carrier, OwnWeights):
+                made = feedback.carrier.kernel(weight, feedback.carrier.held(module))
+                rows.copy_(made)  # type: ignore[arg-type]
+
+    def _redraw(self, name: str, rows: Tensor) -> None:
+        """Every network draws from its own stream, as its forward pass would."""
+        for model, row in zip(self._models, rows, strict=True):
+            module = model.get_submodule(name)
+            carrier = feedback_of(module).carrier  # type: ignore[union-attr]
+            carrier.renew(module)
+            row.copy_(carrier.kernel(module.weight.detach(), carrier.held(module)))  # type: ignore
+
+    def step(self) -> None:
+        """Update the backward weights, where they learn."""
+        if isinstance(self.leader, LayerwiseAlignment):
+            self.leader.end()
+        self.leader.step()
+
+
+def held_buffers(model: nn.Module) -> Iterator[tuple[str, str, str]]:
+    """(layer, buffer, what it is) of what attached layers keep: ``own`` is B itself.
+
+    Magnitudes that are drawn anew at every pass are each network's own and left out.
+    """
+    for name, module in model.named_modules():
+        feedback = feedback_of(module)
+        if feedback is not None and not isinstance(feedback.carrier, RedrawnSigns):
+            for buffer in feedback.carrier.buffers:
+                yield name, buffer, "own" if buffer == BUFFER else "part"

@@ -1,0 +1,147 @@
+"""Stacks of a study's networks: how they are put together, and that the folder is the same."""
+
+from __future__ import annotations
+
+import os
+import signal
+
+import numpy as np
+import pytest
+
+from goaldriven.errors import StudyError
+from goaldriven.specs import Study
+from goaldriven.specs.stacking import stack_key
+from goaldriven.studies import StudyFolder, run_study, stack_worker, worker
+from goaldriven.studies.stacking import parse_stack, plan_stacks
+from goaldriven.training import train
+from goaldriven.training.checkpoints import checkpoint_path, load_checkpoint
+from goaldriven.trajectories import read
+
+
+def grid(**changes) -> Study:
+    fields = {
+        "name": "tiny",
+        "tasks": [{"name": "digits", "train_limit": 32, "validation_limit": 16}],
+        "architectures": [{"name": "knet4", "width": 0.1}],
+        "rules": ["sgdm", "fa"],
+        "batch_sizes": [16],
+        "model_seeds": [0, 1],
+        "epochs": 2,
+        "record_every": 1,
+    }
+    return Study(**fields | changes)
+
+
+def test_stacks_hold_every_network_once_and_only_what_goes_together():
+    study = grid(
+        rules=["sgdm", "fa", "ia", "np"], batch_sizes=[8, 16], model_seeds=[0, 1, 2], data_seeds=[0]
+    )
+    said: list[str] = []
+    pending = list(plan_stacks(study.networks(), 4, "cpu", 1, jobs=1, say=said.append))
+    stacks = [item for item in pending if isinstance(item, tuple)]
+    singles = [item for item in pending if not isinstance(item, tuple)]
+    together = [network for stack in stacks for network in stack] + singles
+    assert sorted(n.network_id for n in together) == sorted(n.network_id for n in study.networks())
+    assert {n.rule.name for n in singles} == {"np"}
+    for stack in stacks:
+        assert 2 <= len(stack) <= 4
+        assert len({stack_key(network) for network in stack}) == 1
+        assert len({network.rule.name == "ia" for network in stack}) == 1
+    assert len(stacks) == 2 * (2 + 1)  # per batch size: six of sgdm and fa as 3 + 3, three of ia
+    assert "not stacked: rule np: it runs the model more than once a step" in said
+    assert "digits/knet4/b8: 6 networks in stacks of 4" in said
+
+
+def test_there_are_stacks_for_all_jobs():
+    pending = plan_stacks(grid(model_seeds=range(4)).networks(), 64, "cpu", 1, jobs=2)
+    assert [len(item) for item in pending] == [4, 4]
+
+
+def test_off_leaves_the_networks_as_they_are():
+    networks = grid().networks()
+    assert tuple(plan_stacks(networks, "off", "cpu", 1, jobs=1)) == networks
+    assert tuple(plan_stacks(networks, 1, "cpu", 1, jobs=1, say=None)) != ()
+    assert all(not isinstance(item, tuple) for item in plan_stacks(networks, 1, "cpu", 1, jobs=1))
+
+
+def test_sizes_are_read_from_the_command_line():
+    assert [parse_stack(text) for text in ("off", "auto", "8")] == ["off", "auto", 8]
+    for wrong in ("0", "-1", "many", "2.5", ""):
+        with pytest.raises(StudyError, match="stack must be off, auto or a number of at least 1"):
+            parse_stack(wrong)
+
+
+def assert_as_trained_singly(folder: StudyFolder) -> None:
+    names = sorted(p.name for p in (folder.path / "networks").iterdir())
+    assert names == sorted(f"{n.network_id}.nc" for n in folder.study.networks())
+    assert not list((folder.path / "running").iterdir())
+    for network in folder.study.networks():
+        ours, theirs = read(folder.trajectory_path(network)), train(network)
+        assert ours.attrs["spec"] == theirs.attrs["spec"]
+        assert ours.attrs["outcome"] == theirs.attrs["outcome"] == "trained"
+        for name in ("loss", "training_loss", "observable"):
+            np.testing.assert_allclose(ours[name], theirs[name], rtol=2e-3, atol=2e-4)
+
+
+@pytest.mark.slow
+def test_a_study_run_in_stacks_is_the_same_study(tmp_path):
+    """A killed stack loses itself at most; its networks are then trained one by one."""
+    study = grid()
+    stacked = StudyFolder.create(tmp_path / "stacked", study)
+    events: list[str] = []
+    killed: list[int] = []
+
+    def report(kind, network):
+        events.append(kind)
+        if kind == "epoch" and not killed:
+            marker = stacked.running_path(network).read_text()
+            killed.append(int("".join(filter(str.isdigit, marker))))
+            os.kill(killed[0], signal.SIGKILL)
+
+    summary = run_study(stacked, jobs=1, stack=4, report=report, keep_checkpoints=True)
+    assert (summary.finished, summary.failed) == (4, 0)
+    assert events.count("killed") == 4
+    assert_as_trained_singly(stacked)
+    whole = StudyFolder.create(tmp_path / "whole", study)
+    summary = run_study(whole, jobs=1, stack=4, keep_checkpoints=True)
+    assert (summary.finished, summary.failed) == (4, 0)
+    assert_as_trained_singly(whole)
+    for network in study.networks():
+        names = sorted(p.name for p in whole.checkpoints_path(network).iterdir())
+        assert names == ["0.safetensors", "1.safetensors", "2.safetensors"]
+        kept = load_checkpoint(checkpoint_path(whole.checkpoints_path(network), 2), network)
+        norms = [float(kept.model.get_submodule(n.name).weight.norm()) for n in kept.model.layers]
+        recorded = read(whole.trajectory_path(network))["observable"]
+        np.testing.assert_allclose(
+            norms, recorded.sel(epoch=2, statistic="weight_raw_norm"), rtol=1e-5
+        )
+
+
+class Wire:
+    """What the worker would send to the runner."""
+
+    def __init__(self):
+        self.sent = []
+
+    def send(self, message):
+        self.sent.append(message)
+
+
+def test_a_stack_that_fails_is_trained_network_by_network(tmp_path, monkeypatch):
+    study = grid(epochs=1)
+    folder = StudyFolder.create(tmp_path / "out", study)
+
+    def fail(*given, **named):
+        raise RuntimeError("CUDA out of memory")
+
+    monkeypatch.setattr("goaldriven.training.stacked.train_stack", fail)
+    wire = Wire()
+    networks = study.networks()
+    stack_worker.train_stacked(wire, folder, networks, worker.Settings(), worker._train_one)
+    apart = [m for m in wire.sent if m.kind == "apart"]
+    assert [m.network_id for m in apart] == [n.network_id for n in networks]
+    assert "CUDA out of memory" in apart[0].text
+    done = [m.network_id for m in wire.sent if m.kind == "done"]
+    assert done == [n.network_id for n in networks]
+    assert all(folder.is_finished(n) for n in networks)
+    assert not list((folder.path / "running").iterdir())
