@@ -136,7 +136,7 @@ def test_incomplete_and_damaged_results(saved, tmp_path):
     record.write_text(text[:99])
     with pytest.raises(DataError, match=r"cannot read .*identification\.json"):
         load(saved)
-    record.write_text('{"format": 1, "settings": {}}')
+    record.write_text('{"format": 2, "settings": {}}')
     with pytest.raises(DataError, match=r"identification\.json is damaged: KeyError"):
         load(saved)
 
