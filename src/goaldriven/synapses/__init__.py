@@ -1,0 +1,1 @@
+"""Models of synaptic dynamics: from sizes of synapses over days to the rule they follow."""
