@@ -47,7 +47,7 @@ def status(w: Floats) -> NDArray[np.int8]:
 
 
 class Pairs(NamedTuple):
-    """Sizes in neighbouring sessions: ``before[i]`` became ``after[i]`` in synapse ``synapse[i]``."""
+    """Sizes in neighbouring sessions: ``before[i]`` and ``after[i]`` are of synapse ``synapse[i]``."""
 
     before: Floats
     after: Floats

@@ -58,7 +58,7 @@ def read_npz(content: bytes, source: str) -> dict[str, NDArray]:
             return {name: opened[name] for name in opened.files}
     except (BadZipFile, ValueError, EOFError, OSError, KeyError) as error:
         raise DataError(
-            f"{source}: file must be NPZ, whole and of plain arrays, got one that NumPy cannot read "
+            f"{source}: file must be a whole NPZ file of plain arrays, got one that cannot be read "
             f"({str(error).splitlines()[0] if str(error) else type(error).__name__})"
         ) from None
 

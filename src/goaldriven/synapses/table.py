@@ -84,10 +84,11 @@ def make_table(
         raise DataError(
             f"{source}: synapse must name every synapse once, got {str(repeated.iloc[0])!r} twice"
         )
+    groups = [SINGLE_GROUP] * n if group is None else group
     coords: dict[str, tuple[str, Strings]] = {
         "dendrite": ("synapse", _labels(dendrite, n, "dendrite", source)),
-        "group": ("synapse", _labels([SINGLE_GROUP] * n if group is None else group, n, "group", source)),
-    }  # fmt: skip
+        "group": ("synapse", _labels(groups, n, "group", source)),
+    }
     if animal is not None:
         coords["animal"] = ("synapse", _labels(animal, n, "animal", source))
     _check_nested(coords["dendrite"][1], coords["group"][1], source)
