@@ -57,7 +57,7 @@ def transition_matrix(counts: ArrayLike, prior: float = 0.0) -> Floats:
 def stationary(transition: Floats) -> Floats:
     """π with π P = π, Σ π = 1: the left eigenvector of the eigenvalue 1.
 
-    (The thesis writes "right eigenvector", of a matrix whose columns it then must mean to sum to 1.)
+    (The thesis writes "right eigenvector"; of a matrix whose rows sum to 1 that is constant.)
 
     Raises
     ------

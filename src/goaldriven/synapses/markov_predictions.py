@@ -60,10 +60,7 @@ def cross_correlation(w: Floats, *, pooling: Pooling = "pairs") -> Floats:
     """
     sums = _lag_sums(np.diff(w, axis=-1), pooling)
     correlation = _correlation(sums.sum(axis=-4))
-    if pooling == "sessions":
-        correlation = np.nanmean(correlation, axis=-1)
-    else:
-        correlation = correlation[..., 0]
+    correlation = np.nanmean(correlation, axis=-1)  # over one t if all are pooled
     return correlation / correlation[..., :1]
 
 
@@ -150,16 +147,16 @@ def survival_curve(transition: Floats, start: Floats, steps: int) -> Floats:
 
 
 def predict_survival(
-    fit: MarkovFit, *, simulations: int = 1000, rng: np.random.Generator
+    fit: MarkovFit, *, simulations: int = 100, rng: np.random.Generator
 ) -> pd.DataFrame:
     """Survival that the chain predicts for the synapses of the first day.
 
     Returns
     -------
     One row per column: ``day``, ``predicted`` (`survival_curve` from the first day's distribution),
-    ``predicted_low``, ``predicted_high`` (95% of simulated tables of the data's size, from chains
-    fitted to resampled dendrites: sampling and estimation together), ``simulated`` (mean of as
-    many simulations by the chain itself).
+    ``predicted_low``, ``predicted_high`` (95% of tables of the data's size, from chains fitted to
+    resampled dendrites: sampling and estimation together), ``simulated`` (mean of ``simulations``
+    tables drawn path by path, each synapse with one life).
 
     Source: thesis §6.2.4, Figure 6.1k: paths may enter and leave absence once.
 
@@ -177,20 +174,22 @@ def predict_survival(
     uncertain = survival_curve(again, np.broadcast_to(start, (len(again), len(start))), steps)
     curve = survival_curve(fit.transition, start, steps)
     low, high = resampling.interval(_sampled(uncertain, len(alive), rng))
-    own = _sampled(np.broadcast_to(curve, (simulations, steps + 1)), len(alive), rng)
+    begin = rng.choice(alive, size=(simulations, len(alive)))
+    seen = np.ones((len(alive), steps + 1), dtype=bool)
+    paths = chains.simulate_states(fit.transition, begin, seen, simulations, rng, once=True)
     return pd.DataFrame(
         {
             "day": fit.days,
             "predicted": curve,
             "predicted_low": low,
             "predicted_high": high,
-            "simulated": own.mean(axis=0),
+            "simulated": np.logical_and.accumulate(paths > 0, axis=2).mean(axis=(0, 1)),
         }
     )
 
 
 def _sampled(curves: Floats, n: int, rng: np.random.Generator) -> Floats:
-    """Fractions of n synapses alive, drawn step by step: binomial deaths at each curve's hazard."""
+    """Fractions of n synapses alive if each lives as its curve says; one row per curve."""
     left = np.full(len(curves), n)
     fractions = [np.ones(len(curves))]
     for t in range(1, curves.shape[1]):

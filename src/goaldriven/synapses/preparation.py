@@ -47,7 +47,7 @@ def status(w: Floats) -> NDArray[np.int8]:
 
 
 class Pairs(NamedTuple):
-    """Sizes in neighbouring sessions: ``before[i]`` and ``after[i]`` are of synapse ``synapse[i]``."""
+    """Sizes in neighbouring sessions: ``before[i]``, ``after[i]`` are of synapse ``synapse[i]``."""
 
     before: Floats
     after: Floats
@@ -158,4 +158,4 @@ def middle_half(
     if not chosen.any():
         return chosen
     q = np.percentile(first[chosen], [low, high])
-    return chosen & (first >= q[0]) & (first <= q[1])
+    return np.asarray(chosen & (first >= q[0]) & (first <= q[1]))

@@ -92,7 +92,7 @@ def make_table(
     if animal is not None:
         coords["animal"] = ("synapse", _labels(animal, n, "animal", source))
     _check_nested(coords["dendrite"][1], coords["group"][1], source)
-    present = (w > 0).any(axis=1)
+    present = np.asarray((w > 0).any(axis=1))
     if not drop_absent or not present.any():
         _check_present(present, names, source)
     table = xr.Dataset(
