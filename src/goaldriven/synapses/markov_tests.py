@@ -10,6 +10,7 @@ of bins, least of all of coarse ones, and neither is one that is measured with n
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Literal
 
 import numpy as np
@@ -215,7 +216,7 @@ def _fit_statistics(tables: States, n_states: int) -> _Statistics:
 
 def simulated_tables(
     transition: Floats, states: States, n: int, rng: np.random.Generator, *, most: int = 100
-):  # type: ignore[no-untyped-def]
+) -> Iterator[States]:
     """n tables in portions of at most ``most``: each synapse from its first state, seen when the
     data were. Synapses that are never observed are left out."""
     observed = states != UNOBSERVED

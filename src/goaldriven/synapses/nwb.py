@@ -118,7 +118,7 @@ def write_nwb(
         )
     )
     target = Path(path)
-    partial = target.with_name(f".{target.name}.{os.getpid()}.partial")
+    partial = target.with_name(f".{target.stem}.{os.getpid()}.partial.nwb")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         with pynwb.NWBHDF5IO(str(partial), mode="w") as stream:

@@ -139,7 +139,7 @@ def normalise(raw: ArrayLike, clusters: ArrayLike, *, low: float = 40, high: flo
 def persistent(w: Floats) -> Flags:
     """(synapse,) present in every session in which any synapse was observed."""
     imaged = np.isfinite(w).any(axis=0)
-    return (w[:, imaged] > 0).all(axis=1)
+    return np.all(w[:, imaged] > 0, axis=1)
 
 
 def middle_half(
@@ -152,10 +152,9 @@ def middle_half(
 
     Source: thesis §6.2.2; that the first session decides is our reading (`docs/synapses.md`).
     """
-    chosen = persistent(w) if among is None else among.copy()
     first = w[:, 0]
-    chosen &= first > 0
+    chosen: Flags = (persistent(w) if among is None else among) & (first > 0)
     if not chosen.any():
         return chosen
     q = np.percentile(first[chosen], [low, high])
-    return np.asarray(chosen & (first >= q[0]) & (first <= q[1]))
+    return np.logical_and.reduce([chosen, first >= q[0], first <= q[1]])

@@ -166,8 +166,9 @@ def _numbers(values: ArrayLike, field: str, source: str) -> Floats:
     try:
         return np.array(values, dtype=float)
     except (TypeError, ValueError):
-        bad = next((v for v in np.ravel(np.array(values, dtype=object)) if not _is_number(v)), None)
-        given = f"{bad!r}" if bad is not None else "rows of different lengths"
+        flat = np.ravel(np.array(values, dtype=object))
+        bad = next((v for v in flat if not _is_number(v)), None)
+        given = "rows of different lengths" if bad is None or np.ndim(bad) else f"{bad!r}"
         raise DataError(f"{source}: {field} must be numbers, got {given}") from None
 
 
@@ -285,6 +286,12 @@ def from_frame(
             f"{source}: columns must include synapse and dendrite, got {', '.join(frame.columns)} "
             f"(without {' and '.join(missing)})"
         )
+    for one, other in (("size", "day"), ("day", "size")):
+        if one in frame and other not in frame:
+            raise DataError(
+                f"{source}: columns must include {other} beside {one}, got "
+                f"{', '.join(frame.columns)}"
+            )
     if frame.empty:
         raise DataError(
             f"{source}: size must be synapses × days with at least one synapse, got none"
@@ -320,10 +327,6 @@ def _with_group(frame: pd.DataFrame, group: str | None, source: str) -> pd.DataF
 def _long_to_wide(
     frame: pd.DataFrame, labels: Sequence[str], source: str
 ) -> tuple[pd.DataFrame, Floats]:
-    if "day" not in frame:
-        raise DataError(
-            f"{source}: columns must include day beside size, got {', '.join(frame.columns)}"
-        )
     frame = frame.assign(
         day=_column(frame["day"], "day", source), size=_column(frame["size"], "size", source)
     )
