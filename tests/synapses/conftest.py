@@ -26,5 +26,3 @@ def pv(demo):
 @pytest.fixture
 def rng():
     return np.random.default_rng(20261128)
-
-

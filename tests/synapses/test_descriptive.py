@@ -160,6 +160,4 @@ def test_lognormality_test_holds_its_level_and_has_power(rng):
 def test_sizes_that_do_not_vary_have_no_distribution():
     with pytest.raises(DataError) as caught:
         distribution.compare_distributions(np.array([[2.0, 2.0, 0.0]]))
-    assert str(caught.value) == (
-        "size must hold at least two different values above 0, got 2"
-    )
+    assert str(caught.value) == ("size must hold at least two different values above 0, got 2")

@@ -87,9 +87,7 @@ def test_npz_without_days_or_sizes(tmp_path):
     np.savez(path, pyr_norm=np.ones((1, 2)), pyr_dendrite=["a"])
     with pytest.raises(DataError) as caught:
         files.read_table(path)
-    assert str(caught.value) == (
-        f"{path}: arrays must include days, got pyr_dendrite, pyr_norm"
-    )
+    assert str(caught.value) == (f"{path}: arrays must include days, got pyr_dendrite, pyr_norm")
     np.savez(path, pyr=np.ones((1, 2)), days=[0, 1])
     with pytest.raises(DataError, match="arrays must include dendrite, or GROUP_dendrite"):
         files.read_table(path)
