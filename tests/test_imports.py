@@ -38,8 +38,8 @@ ALLOWED: dict[str, set[str]] = {
 }  # fmt: skip
 COMMON = {"specs", "errors", "layers", "modes"}
 LOWEST = {"errors", "layers", "heads", "modes"}
-TORCH_FREE = ("specs", "errors", "layers", "trajectories", "identify", "synapses", "report", "studies",
-              "cli", "commands", "__init__")  # fmt: skip
+TORCH_FREE = ("specs", "errors", "layers", "trajectories", "identify", "synapses", "report",
+              "studies", "cli", "commands", "__init__")  # fmt: skip
 TORCH_ALLOWED = {"identify/conv1d.py", "identify/transformer.py", "studies/worker.py"}
 
 

@@ -26,7 +26,7 @@ def stationary_by_powers(transition):
 
 
 def simulated_sizes(rng, n_synapses=200, n_days=8, transition=P4):
-    """(synapse, day) sizes from the stationary chain: uniform within bins (0, 1), (1, 2), (2, 3)."""
+    """(synapse, day) sizes of the stationary chain, uniform within (0, 1), (1, 2), (2, 3)."""
     start = rng.choice(len(transition), size=n_synapses, p=stationary_by_powers(transition))
     seen = np.ones((n_synapses, n_days), dtype=bool)
     states = chains.simulate_states(transition, start, seen, 1, rng)[0]

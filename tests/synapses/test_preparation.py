@@ -22,7 +22,7 @@ def test_absence_birth_death_and_missing_days_are_kept_apart():
 
 
 def test_published_synapses_live_once(pyr, pv):
-    """No synapse that is lost comes back: the authors' definition, and why survival has one life."""
+    """No synapse that is lost comes back: this is why survival has one life."""
     for weights in (pyr, pv):
         assert not (preparation.status(weights.w) == Status.gap).any()
 
@@ -56,7 +56,7 @@ def test_skipped_sessions_become_columns():
 
 
 def test_normalisation_by_hand():
-    """Ten present synapses: the 'nearest' 40th and 60th percentiles are ranks 4.6 → 5 and 6.4 → 6."""
+    """Ten present synapses: the nearest ranks to the percentiles, 4.6 and 6.4, are 5 and 6."""
     raw = np.array([[10.0], [1], [9], [2], [8], [3], [7], [4], [6], [5], [0], [np.nan]])
     normalised = preparation.normalise(raw, ["d"] * 12)
     middle = (5 + 6) / 2

@@ -33,7 +33,8 @@ def test_input_is_not_changed():
 BAD = {
     "negative": (
         {"size": [[1, -0.2, 1], [1, 1, 1]]},
-        "size must be zero (absent) or above, or NaN (not observed), got -0.2 for synapse 0 on day 4",
+        "size must be zero (absent) or above, or NaN (not observed), got -0.2 for synapse 0 on "
+        "day 4",
     ),
     "infinite": (
         {"size": [[1, 1, 1], [1, 1, np.inf]]},
@@ -203,5 +204,5 @@ def test_bad_frames_get_one_clear_message(case):
 def test_the_column_of_groups_can_be_named():
     frame = long_frame().rename(columns={"cell_type": "kind"})
     assert table.groups_of(table.from_frame(frame, group="kind")) == ["pyr", "pv"]
-    with pytest.raises(DataError, match="group column must be one of .*; got 'kin' .*'kind'"):
+    with pytest.raises(DataError, match=r"group column must be one of .*; got 'kin' .*'kind'"):
         table.from_frame(frame, group="kin")

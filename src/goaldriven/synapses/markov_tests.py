@@ -220,7 +220,7 @@ def hypothesis(states: States, n_states: int, order: int = 1) -> Floats:
 
     The maximum-likelihood matrix has fewer rare transitions than the truth, so that its tables
     scatter less: with 60 synapses of 4 states a test at 5% rejected 6% of true chains and at 20%,
-    25%; so it is 4.5% and 18%.
+    25%; so it is 4% and 19%.
     """
     counts = chains.count_transitions(states, n_states)
     if order == 0:
