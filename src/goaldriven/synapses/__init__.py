@@ -1,0 +1,1 @@
+"""Synaptic dynamics: rules that weights follow from one observation to the next."""
