@@ -24,6 +24,7 @@ from goaldriven.synapses.kesten_likelihood import (
 )
 from goaldriven.synapses.kesten_noise import NOISES, fit_noisy, noise_from_repeats, triples
 from goaldriven.synapses.kesten_pairs import (
+    Counts,
     Floats,
     Resample,
     Weights,
@@ -142,7 +143,7 @@ def fit_kesten(
     """
     weights = checked(w, days, clusters)
     pairs, all_pairs = transitions(weights), transitions(weights, deaths=True)
-    counts = np.ones((1, len(weights.w)), dtype=np.int64)
+    counts: Counts = np.ones((1, len(weights.w)), dtype=np.int64)
     if bootstraps < 0:
         raise DataError(f"bootstraps must not be negative, got {bootstraps}")
     if bootstraps:
@@ -191,7 +192,7 @@ def _add(
 def _add_noisy(
     estimates: dict[tuple[str, str], Floats],
     weights: Weights,
-    counts: Floats,
+    counts: Counts,
     noise_variance: float | None,
 ) -> None:
     """The estimators that allow for noise, where there are enough triples of days for them."""

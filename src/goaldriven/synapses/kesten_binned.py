@@ -15,7 +15,7 @@ import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
 from goaldriven.errors import DataError
-from goaldriven.synapses.kesten_pairs import Floats, checked, transitions
+from goaldriven.synapses.kesten_pairs import Counts, Floats, checked, transitions
 
 
 @dataclass(frozen=True)
@@ -54,9 +54,7 @@ def binned_moments(
     )
 
 
-def bin_moments(
-    before: Floats, change: Floats, counts: Floats | NDArray[np.int64], bins: int
-) -> Floats:
+def bin_moments(before: Floats, change: Floats, counts: Counts, bins: int) -> Floats:
     """The moments of every resample: ``counts`` (resample, pair) → (resample, bin, 5).
 
     A pair drawn several times falls whole into the bin of its middle copy.
@@ -75,7 +73,7 @@ def bin_moments(
 
     def summed(x: Floats) -> Floats:
         total = np.bincount(which.ravel(), (often * x).ravel(), minlength=bins * len(often))
-        return total.reshape(len(often), bins)
+        return np.asarray(total, float).reshape(len(often), bins)
 
     n = summed(np.ones_like(w))
     with np.errstate(invalid="ignore"):

@@ -11,11 +11,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy import stats
 
 from goaldriven.errors import DataError, unknown
-from goaldriven.synapses.kesten_pairs import Floats
+from goaldriven.synapses.kesten_pairs import Counts, Floats
 
 NAMES = ("mu_a", "mu_b", "var_a", "var_b")
 Free = tuple[bool, bool, bool, bool]
@@ -77,7 +76,7 @@ def score(theta: Floats, w: Floats, change: Floats) -> Floats:
 def maximum_likelihood(
     w: Floats,
     change: Floats,
-    counts: Floats | NDArray[np.int64] | None = None,
+    counts: Counts | None = None,
     variant: str = "full",
 ) -> tuple[Floats, Floats]:
     """Parameters (resample, 4), as in `NAMES`, and their log likelihoods (resample,).
@@ -168,12 +167,14 @@ def _solve(aa: Floats, ab: Floats, bb: Floats, ya: Floats, yb: Floats) -> Floats
 def _solve_positive(aa: Floats, ab: Floats, bb: Floats, ya: Floats, yb: Floats) -> Floats:
     """As `_solve`, least squares under x ≥ 0: where one is negative, the better of the two edges.
 
-    With y ≥ 0 both edges are feasible; an edge with x = y/diagonal lowers the misfit by y²/diagonal.
+    With y ≥ 0 both edges are feasible; x = y / diagonal on an edge lowers the misfit by
+    y² / diagonal.
     """
     both = _solve(aa, ab, bb, ya, yb)
     zero = np.zeros_like(ya)
+    first = np.asarray(ya**2 / aa > yb**2 / bb)
     edge = np.where(
-        (ya**2 / aa > yb**2 / bb)[:, None],
+        first[:, None],
         np.stack([ya / aa, zero], axis=1),
         np.stack([zero, yb / bb], axis=1),
     )

@@ -23,13 +23,13 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 from goaldriven.errors import DataError, unknown
-from goaldriven.synapses.kesten_pairs import Floats, Weights
+from goaldriven.synapses.kesten_pairs import Counts, Floats, Ints, Weights
 
 Noise = Literal["constant", "proportional"]
-NOISES = ("constant", "proportional")
+NOISES: tuple[Noise, ...] = ("constant", "proportional")
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ class Triples:
     first: Floats
     second: Floats
     third: Floats
-    synapse: NDArray[np.int64]
+    synapse: Ints
 
 
 def noise_from_repeats(first: ArrayLike, second: ArrayLike) -> float:
@@ -80,12 +80,12 @@ def triples(weights: Weights) -> Triples:
     y = [weights.w[:, steps + k] for k in range(3)]
     with np.errstate(invalid="ignore"):
         kept = (y[0] > 0) & (y[1] > 0) & (y[2] > 0)
-    return Triples(*(v[kept] for v in y), np.nonzero(kept)[0])
+    return Triples(y[0][kept], y[1][kept], y[2][kept], np.nonzero(kept)[0])
 
 
 def fit_noisy(
     data: Triples,
-    counts: Floats | NDArray[np.int64],
+    counts: Counts,
     *,
     noise: Noise = "constant",
     noise_variance: float | None = None,
@@ -104,7 +104,7 @@ def fit_noisy(
         raise DataError(unknown("noise", noise, NOISES))
     if noise_variance is not None and (noise_variance < 0 or noise == "proportional"):
         raise DataError(
-            f"noise_variance must be 0 or more and of constant noise, got {noise_variance} ({noise})"
+            f"noise_variance must be 0 or more, of constant noise; got {noise_variance} ({noise})"
         )
     if len(data.first) < 10:
         raise DataError(f"noise needs 10 or more triples of days, got {len(data.first)}")

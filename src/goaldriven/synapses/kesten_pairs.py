@@ -12,6 +12,7 @@ from goaldriven.errors import DataError, unknown
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
+Counts = Floats | Ints
 Resample = Literal["cluster", "synapse"]
 RESAMPLES = ("cluster", "synapse")
 
