@@ -29,7 +29,8 @@ ALLOWED: dict[str, set[str]] = {
     "studies": {"training", "trajectories"},
     "search": {"studies", "training", "tasks", "trajectories"},
     "identify": {"trajectories"},
-    "report": {"identify", "trajectories"},
+    "synapses": {"trajectories"},
+    "report": {"identify", "synapses", "trajectories"},
     "commands": {"studies", "search", "training", "trajectories", "identify", "report"},
     "cli": {"commands"},
     "__init__": {"rules", "architectures", "training", "studies", "search", "trajectories",
@@ -38,7 +39,7 @@ ALLOWED: dict[str, set[str]] = {
 COMMON = {"specs", "errors", "layers", "modes"}
 LOWEST = {"errors", "layers", "heads", "modes"}
 TORCH_FREE = ("specs", "errors", "layers", "trajectories", "identify", "report", "studies", "cli",
-              "commands", "__init__")  # fmt: skip
+              "commands", "synapses", "__init__")  # fmt: skip
 TORCH_ALLOWED = {"identify/conv1d.py", "identify/transformer.py", "studies/worker.py"}
 
 

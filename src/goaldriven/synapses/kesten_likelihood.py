@@ -172,9 +172,9 @@ def _solve_positive(aa: Floats, ab: Floats, bb: Floats, ya: Floats, yb: Floats) 
     """
     both = _solve(aa, ab, bb, ya, yb)
     zero = np.zeros_like(ya)
-    first = np.asarray(ya**2 / aa > yb**2 / bb)
+    gains = np.stack([ya**2 / aa, yb**2 / bb], axis=1)
     edge = np.where(
-        first[:, None],
+        gains[:, :1] > gains[:, 1:],
         np.stack([ya / aa, zero], axis=1),
         np.stack([zero, yb / bb], axis=1),
     )

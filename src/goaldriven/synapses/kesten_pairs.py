@@ -49,6 +49,10 @@ class Pairs:
     def change(self) -> Floats:
         return self.after - self.before
 
+    def part(self, kept: NDArray[np.bool_]) -> Pairs:
+        """The pairs at which ``kept`` (pair,) is true."""
+        return Pairs(self.before[kept], self.after[kept], self.synapse[kept], self.cluster[kept])
+
 
 def checked(w: ArrayLike, days: ArrayLike, clusters: ArrayLike | None) -> Weights:
     """The arrays of an analysis, or one error that says what is wrong with them.
