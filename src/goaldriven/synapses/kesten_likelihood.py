@@ -178,7 +178,7 @@ def _solve_positive(aa: Floats, ab: Floats, bb: Floats, ya: Floats, yb: Floats) 
         np.stack([ya / aa, zero], axis=1),
         np.stack([zero, yb / bb], axis=1),
     )
-    return np.where((both < 0).any(axis=1)[:, None], edge, both)
+    return np.where((both < 0).any(axis=1, keepdims=True), edge, both)
 
 
 def _line_search(

@@ -1,9 +1,11 @@
 """Weights of trained networks through learning, as synapses through days: the same analyses.
 
 A study that was run with ``--keep-checkpoints`` holds the weights of every recorded epoch. A sample
-of the synapses of each layer is followed through them; its size is |w|, its unit the layer's own:
-the mean over the 40th to 60th percentile of |w| over all epochs that are read, as dendrites are
+of the synapses of each layer is followed through them; its size is |w|, its unit the layer's own: the
+mean over the 40th to 60th percentile of the layer's |w| at its first checkpoint, as dendrites are
 normalised, but by one number for all epochs, for nothing but learning changes a network's weights.
+Weight decay takes the weights of units that fell silent to 0 but never onto it: below a thousandth
+of the unit a synapse is absent, 0.
 """
 
 from __future__ import annotations
@@ -30,6 +32,8 @@ NETWORK_MODELS = (
 )  # fmt: skip
 _SUFFIX = ".safetensors"
 _MIDDLE = (40.0, 60.0)
+ABSENT = 1e-3
+"""Size, in units of the layer's middling synapse, below which a synapse counts as absent."""
 
 
 def network_weights(
@@ -49,8 +53,9 @@ def network_weights(
 
     Returns
     -------
-    ``weight`` (synapse, epoch), 1 a middling synapse of its layer, and along ``synapse`` the
-    coordinates ``network``, ``rule``, ``architecture``, ``layer`` and ``position``.
+    ``weight`` (synapse, epoch), 1 a middling synapse of its layer before learning, 0 an absent one;
+    along ``synapse`` the coordinates ``network``, ``rule``, ``architecture``, ``layer`` and
+    ``position``.
 
     Raises
     ------
@@ -82,15 +87,15 @@ def _of_network(
 ) -> Iterator[xr.Dataset]:
     first, last = epochs or (0, np.iinfo(np.int64).max)
     kept = sorted(int(p.stem) for p in home.glob("*" + _SUFFIX) if p.stem.isdigit())
-    kept = [epoch for epoch in kept if first <= epoch <= last]
+    start, kept = kept[:1], [epoch for epoch in kept if first <= epoch <= last]
     if len(kept) < 2:
         raise DataError(f"{home} must hold two or more checkpoints of the epochs, got {len(kept)}")
     layers = [str(name) for name in network["layer"].values]
     values = _read(home, kept, layers, rng, synapses)
+    whole = _read(home, start, layers, rng, None)
     for layer, position in zip(layers, network["position"].values, strict=True):
-        size = np.abs(values[layer])
-        low, high = np.percentile(size, _MIDDLE)
-        unit = size[(size >= low) & (size <= high)].mean()
+        size = np.abs(values[layer]) / _middling(np.abs(whole[layer]))
+        size[size < ABSENT] = 0.0
         labels = {
             "network": network.attrs["network_id"],
             "rule": network.attrs["rule"],
@@ -99,15 +104,22 @@ def _of_network(
             "position": str(position),
         }
         coordinates = {k: ("synapse", np.full(len(size), v)) for k, v in labels.items()}
-        yield xr.Dataset(
-            {"weight": (("synapse", "epoch"), size / unit)}, {"epoch": kept, **coordinates}
-        )
+        yield xr.Dataset({"weight": (("synapse", "epoch"), size)}, {"epoch": kept, **coordinates})
+
+
+def _middling(size: Floats) -> float:
+    low, high = np.percentile(size, _MIDDLE)
+    return float(size[(size >= low) & (size <= high)].mean())
 
 
 def _read(
-    home: Path, epochs: Sequence[int], layers: Sequence[str], rng: np.random.Generator, n: int
+    home: Path,
+    epochs: Sequence[int],
+    layers: Sequence[str],
+    rng: np.random.Generator,
+    n: int | None,
 ) -> dict[str, Floats]:
-    """Layer → weights of the same ``n`` synapses at every epoch: (synapse, epoch)."""
+    """Layer → weights of the same ``n`` synapses (or all) at every epoch: (synapse, epoch)."""
     chosen: dict[str, np.ndarray] = {}
     columns: dict[str, list[np.ndarray]] = {layer: [] for layer in layers}
     for epoch in epochs:
@@ -117,7 +129,9 @@ def _read(
                 for layer in layers:
                     flat = file.get_tensor(f"forward/{layer}.weight").ravel()
                     if layer not in chosen:
-                        chosen[layer] = rng.choice(flat.size, min(n, flat.size), replace=False)
+                        chosen[layer] = rng.choice(
+                            flat.size, min(n or flat.size, flat.size), replace=False
+                        )
                     columns[layer].append(flat[chosen[layer]].astype(float))
         except (OSError, SafetensorError) as error:
             raise DataError(f"checkpoint {path} cannot be read: {error}") from None
