@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
@@ -13,8 +13,10 @@ import xarray as xr
 from goaldriven.errors import DataError
 from goaldriven.synapses import (
     bin_selection,
+    comparison,
     descriptive,
     distribution,
+    kesten,
     markov,
     markov_predictions,
     markov_tests,
@@ -25,6 +27,9 @@ from goaldriven.synapses.table import Weights, groups_of, weights_of
 
 SIMULATIONS = 500
 """Simulated tables behind each p-value of the tests of the chain."""
+
+TEST_RESAMPLES = 200
+"""Simulations behind each p-value of the Kesten process's likelihood ratios."""
 
 WHICH: tuple[markov_tests.Which, ...] = ("present", "all")
 
@@ -39,6 +44,7 @@ class Given:
     bootstraps: int
     rng: np.random.Generator
     fit: Callable[[], markov.MarkovFit]
+    kesten: Callable[[], kesten.KestenFit]
 
     @property
     def regular(self) -> Weights:
@@ -145,6 +151,11 @@ def _bins(given: Given) -> pd.DataFrame:
     )
 
 
+def _comparison(given: Given) -> pd.DataFrame:
+    folds = min(5, len(np.unique(given.weights.clusters)))
+    return comparison.compare_models(*given.weights, folds=folds, rng=given.rng)
+
+
 ANALYSES: dict[str, Callable[[Given], pd.DataFrame]] = {
     "distributions": _distributions,
     "lognormality": _lognormality,
@@ -164,6 +175,10 @@ ANALYSES: dict[str, Callable[[Given], pd.DataFrame]] = {
     "markov_memory": _memory,
     "markov_goodness": _goodness,
     "markov_bins": _bins,
+    "kesten": lambda given: given.kesten().table(),
+    "kesten_moments": lambda given: given.kesten().moments.copy(),
+    "kesten_tests": lambda given: given.kesten().test_table(),
+    "comparison": _comparison,
 }
 """Name of the result's table → what makes it of one group. One more entry is one more analysis."""
 
@@ -176,7 +191,7 @@ class Analysis:
     ----------
     table : the sizes.
     tables : name (of `ANALYSES`) → all groups' rows, with a column ``group`` before the others.
-    fits : group → its Markov chain.
+    fits, kestens : group → its Markov chain, and its Kesten process.
     skipped : (group, name) → why an analysis could not be made of these data.
     bootstraps, seed : settings.
     """
@@ -184,10 +199,10 @@ class Analysis:
     table: xr.Dataset
     tables: dict[str, pd.DataFrame]
     fits: dict[str, markov.MarkovFit]
+    kestens: dict[str, kesten.KestenFit]
     skipped: dict[tuple[str, str], str]
     bootstraps: int
     seed: int
-    extra: dict[str, pd.DataFrame] = field(default_factory=dict)
 
     @property
     def groups(self) -> list[str]:
@@ -216,13 +231,14 @@ def analyse(
             raise DataError(f"{name} must be at least {least}, got {value}")
     results: dict[str, list[pd.DataFrame]] = {name: [] for name in ANALYSES}
     fits: dict[str, markov.MarkovFit] = {}
+    kestens: dict[str, kesten.KestenFit] = {}
     skipped: dict[tuple[str, str], str] = {}
     groups = groups_of(table)
     total = len(groups) * len(ANALYSES)
     for done, (group, name) in enumerate(_steps(groups)):
         if progress is not None:
             progress(done, total, f"{group}: {name.replace('_', ' ')}")
-        given = _given(table, group, name, bootstraps, seed, fits)
+        given = _given(table, group, name, bootstraps, seed, fits, kestens)
         try:
             found = ANALYSES[name](given)
         except DataError as error:
@@ -233,7 +249,7 @@ def analyse(
     if progress is not None:
         progress(total, total, "done")
     tables = {n: pd.concat(parts, ignore_index=True) for n, parts in results.items() if parts}
-    return Analysis(table, tables, fits, skipped, bootstraps, seed)
+    return Analysis(table, tables, fits, kestens, skipped, bootstraps, seed)
 
 
 def _steps(groups: list[str]) -> Iterator[tuple[str, str]]:
@@ -247,7 +263,9 @@ def _given(
     bootstraps: int,
     seed: int,
     fits: dict[str, markov.MarkovFit],
+    kestens: dict[str, kesten.KestenFit],
 ) -> Given:
+    """The group's arrays, and its fits: made on first use, then kept."""
     weights = weights_of(table, group)
 
     def fit() -> markov.MarkovFit:
@@ -256,7 +274,15 @@ def _given(
             fits[group] = markov.fit_markov(*weights, bootstraps=bootstraps, rng=rng)
         return fits[group]
 
-    return Given(weights, bootstraps, _generator(seed, group, name), fit)
+    def fit_kesten() -> kesten.KestenFit:
+        if group not in kestens:
+            rng = _generator(seed, group, "kesten")
+            kestens[group] = kesten.fit_kesten(
+                *weights, bootstraps=bootstraps, rng=rng, test_resamples=TEST_RESAMPLES
+            )
+        return kestens[group]
+
+    return Given(weights, bootstraps, _generator(seed, group, name), fit, fit_kesten)
 
 
 def _generator(seed: int, group: str, name: str) -> np.random.Generator:
