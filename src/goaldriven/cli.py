@@ -250,6 +250,24 @@ def synapses_demo(
     command.demo(out, bootstraps, seed)
 
 
+@synapses.command("networks")
+def synapses_networks(
+    folder: StudyDir,
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", help="Folder; default DIR/synapses.")
+    ] = None,
+    synapses: Annotated[
+        int, typer.Option(min=1, help="Weights to follow per layer of a network.")
+    ] = 20,
+    bootstraps: Bootstraps = 100,
+    seed: Seed = 0,
+) -> None:
+    """The Kesten fit and the comparison of rules on the weights of a study's networks."""
+    from goaldriven.commands import synapses as command
+
+    command.networks(folder, out, synapses, bootstraps, seed)
+
+
 @app.command()
 def report(folder: StudyDir) -> None:
     """Write DIR/report.html: one self-contained page."""

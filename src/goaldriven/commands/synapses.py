@@ -12,9 +12,10 @@ from rich.table import Table
 
 from goaldriven.commands.identifying import bar
 from goaldriven.errors import DataError, unknown
-from goaldriven.report.synapses import write_synapses
+from goaldriven.report.synapses import write_networks, write_synapses
 from goaldriven.synapses.analysis import Analysis, analyse
 from goaldriven.synapses.files import read_table
+from goaldriven.synapses.networks import fit_weights, network_weights, weight_moments
 from goaldriven.synapses.published import load_demo
 from goaldriven.synapses.table import groups_of, keep_common_sessions, select_group
 
@@ -44,6 +45,19 @@ def demo(out: Path | None, bootstraps: int, seed: int) -> None:
         "Melander, Nayebi et al. 2021, Cell Reports 37, 109972."
     )
     _analyse(load_demo(), folder, bootstraps, seed, source)
+
+
+def networks(folder: Path, out: Path | None, synapses: int, bootstraps: int, seed: int) -> None:
+    """Put the weights of a study's networks through the Kesten fit and the comparison of rules."""
+    weights = network_weights(folder, rng=np.random.default_rng([seed, 0]), synapses=synapses)
+    console = Console(stderr=True)
+    console.print(
+        f"{weights.sizes['synapse']} weights at {weights.sizes['epoch']} epochs", highlight=False
+    )
+    rng = np.random.default_rng([seed, 1])
+    fits = fit_weights(weights, rng=rng, bootstraps=bootstraps)
+    path = write_networks(weight_moments(weights), fits, out or folder / "synapses")
+    console.print(f"tables, figure and page → {path}", highlight=False, soft_wrap=True)
 
 
 def _read(path: Path, group: str | None, drop_absent: bool) -> xr.Dataset:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import matplotlib as mpl
+import pandas as pd
 
 import goaldriven
 from goaldriven.report.blocks import Items, Plate, Section
@@ -27,8 +28,8 @@ def write_synapses(
     """Write an analysis into a folder and return the path of its page.
 
     ``report.html`` (one self-contained page), ``tables/*.csv`` (every table, all groups),
-    ``sizes.csv`` (the sizes, tidy), ``markov.nc`` (the chains) and ``figures/*.pdf``, ``*.png``. Each
-    file is written whole or not at all; a page is written last.
+    ``sizes.csv`` (the sizes, tidy), ``markov.nc`` (the chains) and ``figures/*.pdf``, ``*.png``.
+    Each file is written whole or not at all; a page is written last.
 
     Raises
     ------
@@ -41,11 +42,34 @@ def write_synapses(
     write_csv(analysis.table, folder / "sizes.csv")
     if analysis.fits:
         write_bytes(folder / "markov.nc", to_netcdf(markov_dataset(analysis)))
-    sections = page_sections(analysis)
+    return _page(title, source, page_sections(analysis), folder)
+
+
+def write_networks(moments: pd.DataFrame, fits: pd.DataFrame, folder: str | Path) -> Path:
+    """Write the analysis of networks' weights as a page with its tables and figure beside it.
+
+    Parameters
+    ----------
+    moments, fits : of `goaldriven.synapses.networks.weight_moments` and ``fit_weights``, by rule.
+
+    Raises
+    ------
+    StudyError : a file cannot be written.
+    """
+    folder = Path(folder)
+    for name, table in (("network_moments", moments), ("network_fits", fits)):
+        content = table.to_csv(index=False, lineterminator="\n")
+        write_bytes(folder / "tables" / f"{name}.csv", content.encode("utf-8"))
+    section = synapses_rules.networks(moments, fits)
+    return _page("Weights of trained networks as synapses", "", (section,), folder)
+
+
+def _page(title: str, subtitle: str, sections: Sequence[Section], folder: Path) -> Path:
+    """The figures, each in a file, and then the page."""
     for plate in (b for s in sections for b in s.blocks if isinstance(b, Plate)):
         for ending in _FORMATS:
             write_bytes(folder / "figures" / f"{plate.key}.{ending}", _picture(plate, ending))
-    page = render(title, source, sections, f"Written by goaldriven {goaldriven.__version__}.")
+    page = render(title, subtitle, sections, f"Written by goaldriven {goaldriven.__version__}.")
     path = folder / "report.html"
     write_bytes(path, page.encode("utf-8"))
     return path

@@ -129,10 +129,10 @@ def _describe_axes(panels: Sequence[Axes], tables: dict[str, pd.DataFrame]) -> N
         axes.set_xlabel(x)
         axes.set_ylabel(y)
         axes.set_ylim(bottom=0)
-        if x == "day" and "weight_changes" in tables:
-            axes.xaxis.set_major_locator(
-                FixedLocator(_few(sorted(set(tables["weight_changes"]["day"]))))
-            )
+        if "weight_changes" in tables:
+            days = _few(sorted(set(tables["weight_changes"]["day"])))
+            sign = -1 if x.endswith("absent") else 1
+            axes.xaxis.set_major_locator(FixedLocator([sign * day for day in days]))
     panels[3].set_ylim(0, 1.03)
 
 

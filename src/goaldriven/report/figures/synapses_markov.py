@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -49,7 +50,7 @@ def transitions(
     panels = figure.subplots(rows, columns, squeeze=False).ravel()
     for axes in panels[len(groups) :]:
         axes.remove()
-    image = None
+    image: Any = None
     for axes, group in zip(panels, groups, strict=False):
         of = states[states["group"] == group]
         n = len(of)
@@ -68,16 +69,19 @@ def transitions(
 
 
 def _size_ticks(axes: Axes, states: pd.DataFrame) -> None:
-    """Ticks at lower edges of bins; state 0 is 'absent'."""
-    n = len(states)
-    shown = [0, *range(1, n, max(1, n // 5))]
-    lower = states["from_size"].to_numpy()
-    names = ["absent", *(f"{lower[k]:.2g}" for k in shown[1:])]
-    places = [0.0, *(k - 0.5 for k in shown[1:])]
-    axes.set_xticks(places, names, rotation=45, ha="right", rotation_mode="anchor")
+    places, names = _state_ticks(states, 5)
+    axes.set_xticks(places, names)
     axes.set_yticks(places, names)
     axes.set_xlabel("size in the next session (norm.)")
     axes.set_ylabel("size (norm.)")
+
+
+def _state_ticks(states: pd.DataFrame, n: int) -> tuple[list[float], list[str]]:
+    """About n ticks at lower edges of bins; absence, which is no size, has a 0."""
+    step = max(1, len(states) // n)
+    shown = list(range(1 + step, len(states), step))
+    lower = states["from_size"].to_numpy()
+    return [0.0, *(k - 0.5 for k in shown)], ["0", *(f"{lower[k]:.2g}" for k in shown)]
 
 
 def _kesten_band(axes: Axes, states: pd.DataFrame, line: Line) -> None:
@@ -87,8 +91,10 @@ def _kesten_band(axes: Axes, states: pd.DataFrame, line: Line) -> None:
     mean = w + line["mu_a"] * w + line["mu_b"]
     sd = np.sqrt(np.clip(line["var_a"] * w**2 + line["var_b"], 0, None))
 
+    # The last bin is wider than the others and would bend the lines.
     def place(size: np.ndarray) -> np.ndarray:
-        return np.interp(size, edges, np.arange(len(edges)) + 0.5, left=np.nan, right=np.nan)
+        at = np.arange(len(edges) - 1) + 0.5
+        return np.interp(size, edges[:-1], at, left=np.nan, right=np.nan)
 
     for value, width in ((mean, 1.4), (mean - sd, 0.8), (mean + sd, 0.8)):
         axes.plot(place(value), place(w), color="black", lw=width)
@@ -141,13 +147,7 @@ def _distribution(axes: Axes, states: pd.DataFrame, style: RuleStyle) -> None:
         k, states["occupancy"], [low.clip(lower=0), high.clip(lower=0)],
         linestyle="none", marker="o", markersize=3, elinewidth=0.8, color=style.colour,
     )  # fmt: skip
-    n = len(states)
-    shown = [0, *range(1, n, max(1, n // 4))]
-    lower = states["from_size"].to_numpy()
-    axes.set_xticks(
-        [0, *(k - 0.5 for k in shown[1:])],
-        ["absent", *(f"{lower[k]:.2g}" for k in shown[1:])],
-    )
+    axes.set_xticks(*_state_ticks(states, 4))
     axes.set_ylim(bottom=0)
     axes.set_xlabel("size (norm.)")
     axes.set_ylabel("probability")

@@ -77,13 +77,14 @@ def _additive_in_words(rows: pd.DataFrame) -> str:
     """The intercept and the R² of the published regressions, group by group."""
     parts = []
     for group, of in rows.groupby("group", sort=False):
-        found = of.set_index(["estimator", "parameter"])
-        b = found.loc[("binned", "mu_b")]
-        with_b = found.loc[("binned", "r2_mean"), "estimate"]
-        without = found.loc[("binned multiplicative", "r2_mean"), "estimate"]
+        keys = zip(of["estimator"], of["parameter"], strict=True)
+        found = dict(zip(keys, of[["estimate", "low", "high"]].to_numpy(float), strict=True))
+        intercept, low, high = found["binned", "mu_b"]
+        with_it = found["binned", "r2_mean"][0]
+        without = found["binned multiplicative", "r2_mean"][0]
         parts.append(
-            f"{group}: intercept {b['estimate']:.3f} ({b['low']:.3f} to {b['high']:.3f}), R² of "
-            f"the mean change {with_b:.2f} with it and {without:.2f} without"
+            f"{group}: intercept {intercept:.3f} ({low:.3f} to {high:.3f}), R² of the mean change "
+            f"{with_it:.2f} with it and {without:.2f} without"
         )
     return f"{'; '.join(parts)}."
 
@@ -170,20 +171,20 @@ def _best_in_words(rows: pd.DataFrame, best: dict[str, str]) -> str:
 
 
 def _scores(rows: pd.DataFrame) -> Table:
-    wide = rows.pivot_table(
-        index=["group", "model"], columns="metric", values=["value", "low", "high"], sort=False
+    keys = ["group", "model"]
+    scores, differences = (
+        rows[rows["metric"] == m].drop(columns="metric") for m in ("log_density", "difference")
     )
-    wide.columns = pd.Index([f"{metric}_{what}" for what, metric in wide.columns])
     return rows_of(
         "Held-out log density (nats per pair) and its difference from the best rule.",
-        wide.reset_index(),
+        scores.merge(differences, on=keys, suffixes=("", "_difference")),
         {
             "group": word("group"),
             "rule": word("model"),
-            "log density": number("log_density_value", 3),
+            "log density": number("value"),
             "difference": lambda r: (
-                f"{r['difference_value']:.3f} ({r['difference_low']:.3f} to "
-                f"{r['difference_high']:.3f})"
+                f"{r['value_difference']:.3f} ({r['low_difference']:.3f} to "
+                f"{r['high_difference']:.3f})"
             ),
         },
         text_columns=2,
@@ -198,10 +199,10 @@ def networks(moments: pd.DataFrame, fits: pd.DataFrame) -> Section:
     moments, fits : of `goaldriven.synapses.networks.weight_moments` and ``fit_weights``, by rule.
     """
     compared = fits[fits["kind"] == "comparison"]
-    best = [
-        f"{rule}: {of.loc[of['value'].idxmax(), 'name']}"
-        for rule, of in compared.groupby("rule", sort=False)
-    ]
+    best = []
+    for rule, of in compared.groupby("rule", sort=False):
+        names = of["name"].astype(str).tolist()
+        best.append(f"{rule}: {names[int(of['value'].to_numpy().argmax())]}")
     return Section(
         "networks",
         "The same of trained networks",
