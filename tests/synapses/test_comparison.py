@@ -75,7 +75,8 @@ def test_the_rule_that_made_the_data_is_chosen(name):
     for other in set(MODELS) - {name} - NESTED.get(name, set()):
         if not (name == "markov" and other == "markov published"):
             assert found.loc[other, "high"] < found.loc[name, "value"] + 1e-9, other
-    assert found.iloc[0]["value"] == 0 and (found["value"] <= 0).all()
+    assert found.iloc[0]["value"] == 0
+    assert (found["value"] <= 0).all()
 
 
 @pytest.mark.parametrize("name", MODELS)
@@ -109,7 +110,8 @@ def test_edges():
     assert counts.tolist() == pytest.approx([2000] * 5, abs=2)
     width = (w.max() - w.min()) / 40
     published = published_edges(w)
-    assert len(published) == 20 and published[0] == 0  # 19 of 40 bins, then 21 in one
+    assert len(published) == 20
+    assert published[0] == 0
     np.testing.assert_allclose(np.diff(published)[1:], width)
 
 
