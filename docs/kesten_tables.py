@@ -26,6 +26,8 @@ CELLS = {"pyr": "pyramidal", "pv": "PV"}
 PUBLISHED = {"pyr": 8, "pv": 7}
 """Sessions: 7 of the 21 PV dendrites have only 7, and the authors' code reads 7 of all."""
 EPOCHS = {"from epoch 5 on": (5, 100), "second half": (50, 100)}
+SYNAPSES = 2
+"""How many synapses of each layer of a network are followed."""
 
 Pairs = tuple[np.ndarray, np.ndarray]
 
@@ -164,10 +166,10 @@ def rules(path: Path) -> None:
 def of_networks(path: Path, study: Path) -> None:
     """Fits and comparison per learning rule, and the figure with the synapses' own."""
     rng = np.random.default_rng(0)
-    weights = networks.network_weights(study, rng=rng, synapses=5)
+    weights = networks.network_weights(study, rng=rng, synapses=SYNAPSES)
     for name, (first, last) in EPOCHS.items():
         part = weights.sel(epoch=slice(first, last))
-        table = networks.fit_weights(part, rng=rng, bootstraps=100)
+        table = networks.fit_weights(part, rng=rng, bootstraps=40)
         print(f"\n{name}\n{table.round(4).to_string(index=False)}")
     moments, compared = [networks.weight_moments(part)], [table[table["kind"] == "comparison"]]
     for cell, label in CELLS.items():

@@ -215,9 +215,9 @@ def _groups(
     """Labels of a group, its weights (synapse, epoch) and its synapses' networks."""
     _check_groups(by)
     labels = pd.DataFrame({name: weights[name].values for name in (*by, "network")})
-    for key, rows in labels.groupby(list(by), sort=True).groups.items():
-        keys = key if isinstance(key, tuple) else (key,)
-        part = np.asarray(rows)
+    names = list(by)
+    for keys, rows in labels.groupby(names, sort=True):
+        part = rows.index.to_numpy()
         yield (
             {name: str(value) for name, value in zip(by, keys, strict=True)},
             np.asarray(weights["weight"].values[part], float),
