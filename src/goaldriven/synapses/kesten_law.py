@@ -53,11 +53,12 @@ def _half_moment(mu: Floats, phi: Floats, s: Floats) -> Floats:
     """log of ∫ (φ + sz)^μ N(z; 0, 1) dz over φ + sz > 0."""
     peak = (-phi + np.sqrt(phi**2 + 4 * s**2 * np.maximum(mu, 0))) / (2 * s)
     low = np.maximum(peak - _WIDTH, -phi / s)
-    half = (np.maximum(peak, low) + _WIDTH - low) / 2
-    z = low + half * (1 + _NODES)
+    length = np.maximum(peak, low) + _WIDTH - low
+    t = (1 + _NODES) / 2
+    z = low + length * t**2  # t², for the integrand's cusp at ε = 0
     with np.errstate(divide="ignore"):
         log = mu * np.log(np.maximum(phi + s * z, 1e-300)) - z**2 / 2
-    log += np.log(half * _WEIGHTS) - np.log(2 * np.pi) / 2
+    log += np.log(length * t * _WEIGHTS) - np.log(2 * np.pi) / 2
     top = log.max(axis=-1, keepdims=True)
     return np.asarray(np.log(np.exp(log - top).sum(axis=-1)) + top[..., 0])
 

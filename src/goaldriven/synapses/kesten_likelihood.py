@@ -29,7 +29,7 @@ VARIANTS: dict[str, Free] = {
 }
 """Sub-models of the Kesten process: which of μ_a, μ_b, σ_a², σ_b² are free; the others are 0."""
 
-_ROWS = 48  # resamples at a time, so that the arrays stay in the cache
+_CELLS = 150_000  # resamples × pairs at a time, so that the arrays stay in the cache
 _ITERATIONS = 200
 _TOLERANCE = 1e-10
 
@@ -94,8 +94,9 @@ def maximum_likelihood(
     weights = np.ones((len(changes), len(w))) if counts is None else np.atleast_2d(counts)
     rows = max(len(changes), len(weights))
     theta, value = np.empty((rows, 4)), np.empty(rows)
-    for first in range(0, rows, _ROWS):
-        part = slice(first, min(first + _ROWS, rows))
+    block = max(1, _CELLS // len(w))
+    for first in range(0, rows, block):
+        part = slice(first, min(first + block, rows))
         mine = changes if len(changes) == 1 else changes[part]
         often = weights if len(weights) == 1 else weights[part]
         size = part.stop - part.start

@@ -1,9 +1,10 @@
 """Weights of trained networks through learning, as synapses through days: the same analyses.
 
 A study that was run with ``--keep-checkpoints`` holds the weights of every recorded epoch. A sample
-of the synapses of each layer is followed through them; its size is |w|, its unit the layer's: the
-mean over the 40th to 60th percentile of the layer's |w| at its first checkpoint, as dendrites are
-normalised, but by one number for all epochs, for nothing but learning changes a network's weights.
+of the synapses of each layer is followed through them; its size is |w|, its unit the layer's own:
+the mean over the 40th to 60th percentile of the layer's |w| at its first checkpoint, as dendrites
+are normalised, but by one number for all epochs, for nothing but learning changes the weights of a
+network.
 Weight decay takes the weights of units that fell silent to 0 but never onto it: below a thousandth
 of the unit a synapse is absent, 0.
 """
@@ -214,9 +215,9 @@ def _groups(
     """Labels of a group, its weights (synapse, epoch) and its synapses' networks."""
     _check_groups(by)
     labels = pd.DataFrame({name: weights[name].values for name in (*by, "network")})
-    for key, rows in labels.groupby(list(by), sort=True).groups.items():
-        keys = key if isinstance(key, tuple) else (key,)
-        part = np.asarray(rows)
+    names = list(by)
+    for keys, rows in labels.groupby(names, sort=True):
+        part = rows.index.to_numpy()
         yield (
             {name: str(value) for name, value in zip(by, keys, strict=True)},
             np.asarray(weights["weight"].values[part], float),
