@@ -107,35 +107,3 @@ def _differences(axes: Axes, rows: pd.DataFrame, style: RuleStyle) -> None:
     if spread.max() > 20 * max(float(np.median(spread[spread > 0])), 1e-3):
         axes.set_xscale("symlog", linthresh=0.1)
     axes.set_xlabel("log density less the best's (nats per pair)")
-
-
-@styled
-def network_moments(rows: pd.DataFrame, by: str = "rule") -> Figure:
-    """Mean and variance of the change of networks' weights, by learning rule.
-
-    Parameters
-    ----------
-    rows : from `goaldriven.synapses.networks.weight_moments`.
-    by : the column that tells the curves apart.
-    """
-    from goaldriven.report.style import rule_styles
-
-    names = list(dict.fromkeys(rows[by]))
-    styles = rule_styles(names)
-    figure = new_figure(WIDTH, 2.9)
-    panels = figure.subplots(1, 2)
-    for name, style in styles.items():
-        of = rows[rows[by] == name]
-        look = {"color": style.colour, "marker": style.marker, "markersize": 3, "lw": 1.2}
-        panels[0].plot(of["w_mean"], of["dw_mean"], linestyle=style.dashes, **look)
-        panels[1].plot(of["w2_mean"], of["dw_var"], linestyle=style.dashes, **look)
-    panels[0].axhline(0, color=LIGHT_GREY, lw=0.8)
-    panels[0].set_xscale("log")
-    panels[0].set_xlabel("size |w| (norm.)")
-    panels[0].set_ylabel("mean change per record")
-    panels[1].set_xscale("log")
-    panels[1].set_yscale("log")
-    panels[1].set_xlabel("squared size")
-    panels[1].set_ylabel("variance of change")
-    rule_legend(figure, styles, markers=True)
-    return figure

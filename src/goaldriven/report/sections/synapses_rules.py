@@ -7,6 +7,7 @@ import pandas as pd
 from goaldriven.report.blocks import Block, Download, Paragraph, Plate, Section, Table
 from goaldriven.report.figures import synapses_kesten
 from goaldriven.report.figures.synapses_markov import Line
+from goaldriven.report.figures.weight_dynamics import weight_dynamics
 from goaldriven.report.names import listing
 from goaldriven.report.sections.synapses import Cell, number, rows_of, word
 from goaldriven.synapses.analysis import Analysis
@@ -209,13 +210,16 @@ def networks(moments: pd.DataFrame, fits: pd.DataFrame) -> Section:
         (
             Paragraph(f"Rule that predicts held-out networks best: {'; '.join(best)}.", "answer"),
             Plate(
-                "network-moments",
+                "weight-dynamics",
                 "Changes of networks' weights, by learning rule",
-                "Size is |w| over the layer's middling weight before learning; a step is from one "
-                "record to the next. A Kesten process has a mean that is linear in w and a "
-                "variance that is linear in w².",
-                "Mean and variance of weight changes against size, a line per learning rule.",
-                synapses_kesten.network_moments(moments),
+                "Size w is |weight| over the layer's middling weight before learning; a step is "
+                "from one record to the next. a: relative drift; a curve that falls through 0 "
+                "pulls weights back to a set point. b: relative spread; level where changes scale "
+                "with weights, falling as the dashed line where they do not. c: log density of "
+                "held-out networks' weights less that of the best rule of synaptic dynamics, 95% "
+                "intervals over networks.",
+                "Drift and spread of weights against size, and rules of synaptic dynamics compared.",
+                weight_dynamics(moments, compared),
                 (
                     Download("network_moments.csv", moments),
                     Download("network_fits.csv", fits),
