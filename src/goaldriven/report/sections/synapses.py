@@ -262,8 +262,8 @@ def _matrices(analysis: Analysis, kesten: dict[str, Line]) -> Plate:
         "transitions",
         "Transition probabilities",
         "Rows: size in one session; columns: size in the next; both in bins of equal width, the "
-        f"last bins pooled; 0 is absence. White: never seen, or rarer than 0.3%.{lines} Slowest deviation from "
-        f"the stationary distribution falls to 1/e in: {'; '.join(times)}.",
+        f"last bins pooled; 0 is absence. White: never seen, or rarer than 0.3%.{lines} Slowest "
+        f"deviation from the stationary distribution falls to 1/e in: {'; '.join(times)}.",
         f"Transition matrices of {listing(list(analysis.fits))}, darkest near the diagonal.",
         synapses_markov.transitions(rows, states, kesten),
         (Download("markov_transitions.csv", rows), Download("markov_states.csv", states)),

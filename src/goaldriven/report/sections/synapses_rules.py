@@ -218,7 +218,7 @@ def networks(moments: pd.DataFrame, fits: pd.DataFrame) -> Section:
                 "with weights, falling as the dashed line where they do not. c: log density of "
                 "held-out networks' weights less that of the best rule of synaptic dynamics, 95% "
                 "intervals over networks.",
-                "Drift and spread of weights against size, and rules of synaptic dynamics compared.",
+                "Drift and spread of weights against size, and rules of dynamics compared.",
                 weight_dynamics(moments, compared),
                 (
                     Download("network_moments.csv", moments),
