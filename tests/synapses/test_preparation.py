@@ -97,6 +97,31 @@ def test_how_closely_raw_fluorescence_gives_the_authors_sizes(group, exact, typi
     assert off.max() < 0.18
 
 
+@pytest.mark.parametrize(("group", "exact", "sessions"), [("pyr", 111, 112), ("pv", 161, 161)])
+def test_a_few_more_weak_synapses_explain_the_rest(group, exact, sessions):
+    """Up to four absent synapses counted as the weakest give the authors' factor to rounding."""
+    whole = published.load_demo(common_sessions=False)
+    raw = published.load_demo("raw", common_sessions=False)
+    w, _, clusters = table.weights_of(whole, group)
+    x = table.weights_of(raw, group).w
+    found = []
+    for dendrite in np.unique(clusters):
+        mine = clusters == dendrite
+        for t in range(w.shape[1]):
+            there = w[mine, t] > 0
+            if not there.any():
+                continue
+            present = x[mine, t][there]
+            factor = np.median(present / w[mine, t][there])
+            more = [np.full(m, present.min() / 2) for m in range(5)]
+            columns = [np.concatenate([extra, present]) for extra in more]
+            again = [
+                c[-1] / preparation.normalise(c[:, None], ["d"] * len(c))[-1, 0] for c in columns
+            ]
+            found.append(np.isclose(again, factor, rtol=1e-5).any())
+    assert (sum(found), len(found)) == (exact, sessions)
+
+
 def test_normalise_refuses_percentiles_in_the_wrong_order():
     with pytest.raises(DataError) as caught:
         preparation.normalise(np.ones((2, 2)), ["a", "a"], low=60, high=40)
