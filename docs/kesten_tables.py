@@ -171,10 +171,11 @@ def of_networks(path: Path, study: Path) -> None:
         part = weights.sel(epoch=slice(first, last))
         table = networks.fit_weights(part, rng=rng, bootstraps=40)
         print(f"\n{name}\n{table.round(4).to_string(index=False)}")
-    moments, compared = [networks.weight_moments(part)], [table[table["kind"] == "comparison"]]
-    for cell, label in CELLS.items():
+    moments = [networks.weight_moments(part, bins=10)]
+    compared = [table[table["kind"] == "comparison"]]
+    for cell, label in (("pyr", "Pyr"), ("pv", "PV")):
         w, days, dendrites = load(path, cell)
-        moments.append(kesten.binned_moments(w, days=days).assign(rule=label))
+        moments.append(kesten.binned_moments(w, 10, days=days).assign(rule=label))
         found = comparison.compare_models(
             w, days, dendrites, rng=rng, models=networks.NETWORK_MODELS
         )
