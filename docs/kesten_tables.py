@@ -2,6 +2,7 @@
 
 python docs/kesten_tables.py readings DATA            # the thesis's R², reading by reading
 python docs/kesten_tables.py fits DATA                # parameters, intervals, likelihood ratios
+python docs/kesten_tables.py lags DATA                # autocorrelation of the weights
 python docs/kesten_tables.py rules DATA               # comparison of rules on held-out synapses
 python docs/kesten_tables.py networks DATA STUDY      # the same of networks, and the figure
 
@@ -156,6 +157,16 @@ def fits(path: Path) -> None:
         print(fit.test_table().to_string(index=False))
 
 
+def lags(path: Path) -> None:
+    """Autocorrelation of the synapses present in all sessions, by sessions apart."""
+    for cell, name in CELLS.items():
+        w = load(path, cell)[0]
+        w = w[(w > 0).all(axis=1)]
+        x, n = w - w.mean(), w.shape[1]
+        c = np.array([np.mean(x[:, : n - k] * x[:, k:]) for k in range(n)])
+        print(f"{name} ({len(w)}): {(c / c[0]).round(3)}, ratios {(c[1:] / c[:-1]).round(3)}")
+
+
 def rules(path: Path) -> None:
     """Comparison of rules, dendrites held out and synapses held out."""
     for (cell, name), by in itertools.product(CELLS.items(), ("cluster", "synapse")):
@@ -171,10 +182,11 @@ def of_networks(path: Path, study: Path) -> None:
         part = weights.sel(epoch=slice(first, last))
         table = networks.fit_weights(part, rng=rng, bootstraps=40)
         print(f"\n{name}\n{table.round(4).to_string(index=False)}")
-    moments, compared = [networks.weight_moments(part)], [table[table["kind"] == "comparison"]]
-    for cell, label in CELLS.items():
+    moments = [networks.weight_moments(part, bins=10)]
+    compared = [table[table["kind"] == "comparison"]]
+    for cell, label in (("pyr", "Pyr"), ("pv", "PV")):
         w, days, dendrites = load(path, cell)
-        moments.append(kesten.binned_moments(w, days=days).assign(rule=label))
+        moments.append(kesten.binned_moments(w, 10, days=days).assign(rule=label))
         found = comparison.compare_models(
             w, days, dendrites, rng=rng, models=networks.NETWORK_MODELS
         )
@@ -188,6 +200,6 @@ def of_networks(path: Path, study: Path) -> None:
 
 if __name__ == "__main__":
     command, *paths = sys.argv[1:]
-    {"readings": readings, "fits": fits, "rules": rules, "networks": of_networks}[command](
-        *map(Path, paths)
-    )
+    {"readings": readings, "fits": fits, "lags": lags, "rules": rules, "networks": of_networks}[
+        command
+    ](*map(Path, paths))

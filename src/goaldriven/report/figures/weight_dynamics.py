@@ -71,7 +71,7 @@ def _styles(levels: list[str]) -> dict[str, RuleStyle]:
 def _finish_drift(axes: Axes) -> None:
     axes.axhline(0, color=LIGHT_GREY, lw=0.8, zorder=1)
     axes.set_xscale("log")
-    axes.set_yscale("symlog", linthresh=0.1)
+    axes.set_yscale("symlog", linthresh=0.1, linscale=2)
     axes.set_xlabel("w (1: a middling synapse)")
     axes.set_ylabel("mean Δw / mean w")
     label_panel(axes, "a  drift")
