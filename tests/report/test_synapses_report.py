@@ -10,11 +10,13 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+import xarray as xr
 
 from goaldriven import synapses as syn
 from goaldriven.report import synapses as report
 from goaldriven.report.figures import synapses, synapses_kesten, synapses_markov
 from goaldriven.synapses import analysis as module
+from goaldriven.synapses import networks
 from report.html_pages import PageReader
 
 
@@ -183,3 +185,26 @@ def test_mistakes_are_one_message_and_exit_code_2(case, tmp_path, monkeypatch, c
     assert stopped.value.code == 2
     assert capsys.readouterr().err == f"goaldriven: {message}\n"
     assert not (tmp_path / "results").exists()
+
+
+def test_networks_have_a_page_of_their_own(tmp_path):
+    rng = np.random.default_rng(2)
+    parts = {"network": ["a", "b", "c"], "rule": ["fa", "ia", "fa"]}
+    size = rng.lognormal(size=(90, 6)).cumprod(axis=1) ** 0.2
+    labels = {k: ("synapse", np.repeat(v, 30)) for k, v in parts.items()}
+    weights = xr.Dataset({"weight": (("synapse", "epoch"), size)}, {"epoch": range(6), **labels})
+    moments = networks.weight_moments(weights, bins=5)
+    compared = pd.DataFrame(
+        {
+            "rule": ["fa", "fa", "ia", "ia"], "kind": "comparison", "estimator": "held out",
+            "name": ["log-OU", "kesten"] * 2, "value": [0, -0.1, -0.2, 0],
+            "low": [0, -0.2, -0.3, 0], "high": [0, -0.05, -0.1, 0],
+        }
+    )  # fmt: skip
+    reader = PageReader()
+    page = report.write_networks(moments, compared, tmp_path)
+    reader.feed(page.read_text(encoding="utf-8"))
+    assert "Rule that predicts held-out networks best: fa: log-OU; ia: kesten." in reader.text
+    assert [f.key for f in reader.figures] == ["weight-dynamics"]
+    back = pd.read_csv(tmp_path / "tables" / "network_moments.csv")
+    pd.testing.assert_frame_equal(back, moments)
