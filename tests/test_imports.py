@@ -29,16 +29,17 @@ ALLOWED: dict[str, set[str]] = {
     "studies": {"training", "trajectories"},
     "search": {"studies", "training", "tasks", "trajectories"},
     "identify": {"trajectories"},
-    "report": {"identify", "trajectories"},
-    "commands": {"studies", "search", "training", "trajectories", "identify", "report"},
+    "synapses": {"trajectories"},
+    "report": {"identify", "synapses", "trajectories"},
+    "commands": {"studies", "search", "training", "trajectories", "identify", "synapses", "report"},
     "cli": {"commands"},
     "__init__": {"rules", "architectures", "training", "studies", "search", "trajectories",
                  "identify", "report"},
 }  # fmt: skip
 COMMON = {"specs", "errors", "layers", "modes"}
 LOWEST = {"errors", "layers", "heads", "modes"}
-TORCH_FREE = ("specs", "errors", "layers", "trajectories", "identify", "report", "studies", "cli",
-              "commands", "__init__")  # fmt: skip
+TORCH_FREE = ("specs", "errors", "layers", "trajectories", "identify", "synapses", "report",
+              "studies", "cli", "commands", "__init__")  # fmt: skip
 TORCH_ALLOWED = {"identify/conv1d.py", "identify/transformer.py", "studies/worker.py"}
 
 

@@ -10,6 +10,7 @@ from goaldriven.report.figures.identification import accuracy, confusion, import
 from goaldriven.report.figures.performance import learning_curves, task_performance
 from goaldriven.report.figures.robustness import robustness
 from goaldriven.report.figures.trajectories import trajectories
+from goaldriven.report.figures.weight_dynamics import weight_dynamics
 from goaldriven.report.figures.weight_scatter import weight_scatter
 
 __all__ = [
@@ -22,5 +23,6 @@ __all__ = [
     "robustness",
     "task_performance",
     "trajectories",
+    "weight_dynamics",
     "weight_scatter",
 ]
