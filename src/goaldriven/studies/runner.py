@@ -17,6 +17,7 @@ from multiprocessing.process import BaseProcess
 from goaldriven.errors import StudyError
 from goaldriven.specs import NetworkSpec
 from goaldriven.specs.measurement import MeasurementSpec
+from goaldriven.specs.runtime import DEFAULT, CheckpointEvery, RuntimeOptions
 from goaldriven.studies.folder import StudyFolder, clear_partial
 from goaldriven.studies.worker import MeasureSettings, Message, Settings, work
 from goaldriven.trajectories.locking import locked
@@ -72,12 +73,14 @@ def run_study(
     measurements: Sequence[MeasurementSpec] = (),
     retry_failed: bool = False,
     report: Report | None = None,
+    runtime: RuntimeOptions = DEFAULT,
+    checkpoint_every: CheckpointEvery | None = None,
 ) -> RunSummary:
     """Train every network that has no trajectory yet.
 
     One process per job, each with ``threads`` torch threads; a finished network is one file,
     written whole. Whatever kills a worker, the runner or the machine, at most the networks in
-    flight are lost, and the next run goes on from there. A network that raises is recorded with
+    flight are lost, and with ``checkpoint_every`` little of those; the next run goes on from there. A network that raises is recorded with
     its traceback and left alone until ``retry_failed``.
 
     Parameters
@@ -93,6 +96,8 @@ def run_study(
         the record of all units without noise.
     retry_failed : train again what failed before.
     report : called at every event, for progress bars.
+    runtime : precision, memory layout, compilation, micro-batches.
+    checkpoint_every : how often a network in training is stored, to go on from when interrupted.
 
     Raises
     ------
@@ -110,7 +115,9 @@ def run_study(
     with locked(folder.path, "run"):
         if left:
             n_workers = min(jobs or usable_cores(), len(left))
-            settings = Settings(device, threads, keep_checkpoints, tuple(measurements))
+            settings = Settings(
+                device, threads, keep_checkpoints, tuple(measurements), runtime, checkpoint_every
+            )
             serve(folder, account, n_workers, settings, report or (lambda *_: None))
     return RunSummary(
         finished=account.finished,
