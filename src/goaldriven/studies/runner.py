@@ -80,8 +80,8 @@ def run_study(
 
     One process per job, each with ``threads`` torch threads; a finished network is one file,
     written whole. Whatever kills a worker, the runner or the machine, at most the networks in
-    flight are lost, and with ``checkpoint_every`` little of those; the next run goes on from there. A network that raises is recorded with
-    its traceback and left alone until ``retry_failed``.
+    flight are lost, and with ``checkpoint_every`` little of those; the next run goes on from there.
+    A network that raises is recorded with its traceback and left alone until ``retry_failed``.
 
     Parameters
     ----------
