@@ -1,4 +1,4 @@
-"""Studies: networks killed in training go on from their checkpoints; several ranks, from the CLI."""
+"""Studies: killed networks go on from their checkpoints; several ranks, from the command line."""
 
 from __future__ import annotations
 
