@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import errno
 import os
 
@@ -203,7 +204,7 @@ def test_all_that_training_changes_is_in_the_state():
     for rule in ("kp", "brsf", "npf"):
         a, b = build(spec(rule)), build(spec(rule))
         train_epoch(a, 0)
-        load_network_state(b, network_state(a))
+        load_network_state(b, copy.deepcopy(network_state(a)))
         assert train_epoch(a, 1) == train_epoch(b, 1)
         for name, tensor in a.model.state_dict().items():
             assert torch.equal(tensor, b.model.state_dict()[name]), name

@@ -124,10 +124,14 @@ def _run_on_ranks(
             bar = stack.enter_context(progress_bar(console))
             return _reporter(bar, console, left)
 
-        summary = run_on_ranks(
-            path, study, networks, settings, begin,
-            devices=hardware.devices, nodes=hardware.nodes, retry_failed=retry_failed,
-        )  # fmt: skip
+        try:
+            summary = run_on_ranks(
+                path, study, networks, settings, begin,
+                devices=hardware.devices, nodes=hardware.nodes, retry_failed=retry_failed,
+            )  # fmt: skip
+        except KeyboardInterrupt:
+            _say_stopped(console)
+            raise
     if summary is not None:
         _say_done(StudyFolder.open(path), summary, console)
 
