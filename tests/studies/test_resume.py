@@ -38,6 +38,7 @@ def trajectory(folder: StudyFolder) -> xr.Dataset:
     return read(folder.trajectory_path(network)).assign_attrs(TIMES)
 
 
+@pytest.mark.slow
 def test_a_killed_network_goes_on_from_its_checkpoint_to_the_same_bits(tmp_path):
     """SIGKILL in the fourth epoch; the next worker begins with the third's checkpoint."""
     whole = StudyFolder.create(tmp_path / "whole", study())
