@@ -37,6 +37,21 @@ class Grid(StrEnum):
     paper = "paper"
 
 
+class Precision(StrEnum):
+    """Of training steps."""
+
+    float32 = "float32"
+    tf32 = "tf32"
+    bf16 = "bf16"
+
+
+class BatchNorm(StrEnum):
+    """What batch norm averages over where several devices train together."""
+
+    joined = "joined"
+    per_rank = "per_rank"
+
+
 StudyDir = Annotated[Path, typer.Argument(metavar="DIR", help="A study's folder.")]
 Jobs = Annotated[
     int | None, typer.Option("--jobs", "-j", min=1, help="Processes; default one per core.")
@@ -84,22 +99,49 @@ def run(
             metavar="off|auto|N", help="Networks that train as one program; auto tries what pays."
         ),
     ] = "off",
+    precision: Annotated[
+        Precision, typer.Option(help="Of training steps; records are float32.")
+    ] = Precision.float32,
+    channels_last: Annotated[
+        bool, typer.Option("--channels-last", help="Channels innermost in memory.")
+    ] = False,
+    compile_: Annotated[
+        bool, typer.Option("--compile", help="Compile training steps by torch.compile.")
+    ] = False,
+    micro_batch: Annotated[
+        int | None, typer.Option("--micro-batch", min=1, help="Stimuli at once, accumulated.")
+    ] = None,
+    batch_norm: Annotated[
+        BatchNorm, typer.Option(help="Over all devices' stimuli, or those of each.")
+    ] = BatchNorm.joined,
+    devices: Annotated[
+        int, typer.Option(min=1, help="Devices that train each network together.")
+    ] = 1,
+    nodes: Annotated[int, typer.Option(min=1, help="Machines with so many devices.")] = 1,
+    checkpoint_every: Annotated[
+        str | None,
+        typer.Option(
+            "--checkpoint-every", metavar="5|30min", help="Store networks in training, to resume."
+        ),
+    ] = None,
+    keep_last: Annotated[
+        bool, typer.Option("--keep-last", help="Keep the last of these when finished.")
+    ] = False,
 ) -> None:
     """Train and measure a study's networks; resumes where it stopped."""
     from goaldriven.commands import running
 
+    options = {
+        "precision": precision.value,
+        "channels_last": channels_last,
+        "compile": compile_,
+        "micro_batch": micro_batch,
+        "batch_norm": batch_norm.value,
+    }
     running.run(
-        study,
-        out,
-        jobs,
-        only,
-        device,
-        threads,
-        keep_checkpoints,
-        measurements,
-        retry_failed,
-        stack=stack,
-    )
+        study, out, jobs, only, device, threads, keep_checkpoints, measurements, retry_failed,
+        running.Hardware(devices, nodes, options, checkpoint_every, keep_last), stack,
+    )  # fmt: skip
 
 
 @app.command()

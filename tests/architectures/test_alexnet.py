@@ -108,6 +108,14 @@ class TestDropout:
         assert torch.equal(first, two(x))
         assert not torch.equal(first, one(x))
 
+    def test_ranks_take_their_rows_of_the_joined_mask(self):
+        x = torch.ones(6, 32)
+        joined = Dropout()(x)
+        for rank, rows in enumerate(joined.split(2)):
+            layer = Dropout()
+            layer.part = (rank, 3)
+            assert torch.equal(layer(x[:2]), rows)
+
     def test_goes_on_where_it_was_stored(self):
         x, layer = torch.ones(1, 64), Dropout()
         layer(x)

@@ -1,10 +1,6 @@
 """The named rules of the alignment family against what theory says of them."""
 
-import json
 import math
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 import torch
@@ -237,45 +233,6 @@ def test_accumulated_gradients_are_those_of_the_whole_batch(name):
     whole, halves = trained(1), trained(2)
     for key, tensor in whole.items():
         torch.testing.assert_close(halves[key], tensor, rtol=1e-8, atol=1e-10, msg=key)
-
-
-NOISY = {"name": "sa", "credit": {"optimizer": DESCENT | {"update_noise": 0.01}}}
-IA = {
-    "name": "mine",
-    "credit": {
-        "name": "information_alignment", "amp": 1.0, "decay": 0.1, "null": 0.5,
-        "optimizer": DESCENT,
-    },
-    "optimizer": DESCENT,
-}  # fmt: skip
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize(
-    "given",
-    [IA, NOISY, *({"name": name} for name in ("kp", "sa", "fa", "frsf", "dfa"))],
-    ids=["ia", "noisy sa", "kp", "sa", "fa", "frsf", "dfa"],
-)
-def test_two_processes_keep_one_set_of_backward_weights(given, tmp_path):
-    """Equal on both ranks, and those of one process with both ranks' stimuli."""
-    script = str(Path(__file__).parent / "two_ranks.py")
-    store = tmp_path / "store"
-    processes = [
-        subprocess.Popen(
-            [sys.executable, script, str(rank), str(store), json.dumps(given), str(tmp_path)],
-            stderr=subprocess.PIPE,
-        )
-        for rank in range(2)
-    ]
-    for process in processes:
-        _, errors = process.communicate(timeout=120)
-        assert process.returncode == 0, errors.decode()
-    first, second = (torch.load(tmp_path / f"{rank}.pt") for rank in range(2))
-    model = two_ranks.make_model()
-    alone = two_ranks.train(model, model, rules.make(**given), *two_ranks.stimuli())
-    for name, tensor in first.items():
-        assert torch.equal(tensor, second[name]), name
-        torch.testing.assert_close(tensor, alone[name].detach(), rtol=1e-8, atol=1e-10, msg=name)
 
 
 def loop_of(rule, batch_size=None):

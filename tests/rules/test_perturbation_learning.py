@@ -1,24 +1,15 @@
 """Perturbation rules by name: on the digits, in studies, and on two ranks."""
 
-import json
-import subprocess
-import sys
-from pathlib import Path
-
 import numpy as np
 import pytest
-import torch
 from torch import nn
 
 import goaldriven as gd
 from goaldriven import rules
 from goaldriven.errors import SpecError
-from goaldriven.rules import perturbation_passes
 from goaldriven.rules.learned_feedback import LearnedFeedback
 from goaldriven.rules.node_perturbation import NodePerturbation
 from goaldriven.rules.perturbation import WeightPerturbation
-
-from . import two_ranks
 
 
 def changed(name, learning_rate, **credit):
@@ -106,61 +97,3 @@ def test_settings_out_of_range_are_named(credit):
     for field, value, bound in (("sigma", 0, "0"), ("samples", 0, "0"), ("sigma", -1.0, "0")):
         with pytest.raises(SpecError, match=f"credit.{field} must be greater than {bound}, got"):
             rules.make("mine", credit={"name": credit, field: value}, optimizer=optimizer)
-
-
-def test_estimates_are_averaged_over_ranks(monkeypatch):
-    """As if a second rank had sent twice the first one's."""
-    model = nn.Linear(2, 1)
-    monkeypatch.setattr(
-        perturbation_passes.distributed, "all_reduce", lambda tensor, group: tensor.mul_(3)
-    )
-    monkeypatch.setattr(perturbation_passes.distributed, "get_world_size", lambda group: 2)
-    found = []
-    for group in (None, object()):
-        model.zero_grad()
-        generator = torch.Generator().manual_seed(0)
-        credit = NodePerturbation(
-            model,
-            None,
-            rules.make("np").spec.credit,
-            generator,
-            group,  # type: ignore[arg-type]
-        )
-        credit.backward(lambda: model(torch.ones(3, 2)).square().sum(1))
-        found.append([p.grad for p in model.parameters()])
-        credit.remove()
-    for alone, both in zip(*found, strict=True):
-        torch.testing.assert_close(both, 1.5 * alone)
-
-
-NOISY_UPDATES = {"name": "adam", "learning_rate": 0.01, "update_noise": 0.1}
-ON_RANKS = FAST | {"npf, noisy updates": changed("npf", 0.01, optimizer=NOISY_UPDATES)}
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("name", ON_RANKS)
-def test_two_ranks_stay_equal(name, tmp_path):
-    """Each has other stimuli and other noise; weights, forward and backward, are the same."""
-    store, script = tmp_path / "store", str(Path(two_ranks.__file__))
-    processes = [
-        subprocess.Popen(
-            [
-                sys.executable,
-                script,
-                str(rank),
-                str(store),
-                json.dumps(ON_RANKS[name]),
-                str(tmp_path),
-            ],
-            stderr=subprocess.PIPE,
-        )
-        for rank in range(2)
-    ]
-    for process in processes:
-        _, errors = process.communicate(timeout=120)
-        assert process.returncode == 0, errors.decode()
-    first, second = (torch.load(tmp_path / f"{rank}.pt") for rank in range(2))
-    started = dict(two_ranks.make_model().named_parameters())
-    for key, tensor in first.items():
-        assert torch.equal(tensor, second[key]), key
-        assert key not in started or not torch.equal(tensor, started[key]), key

@@ -1,4 +1,4 @@
-"""One of two processes that train one model over gloo: `python two_ranks.py RANK FILE RULE OUT`."""
+"""One of two processes that train models over gloo: `python two_ranks.py RANK FILE RULES OUT`."""
 
 import json
 import os
@@ -17,7 +17,7 @@ STEPS, HALF = 4, 6
 
 def make_model():
     torch.manual_seed(3)
-    layers = [nn.Conv2d(1, 3, 3), nn.ReLU(), nn.Flatten(), nn.Linear(48, 4)]
+    layers = [nn.Conv2d(1, 3, 3), nn.ReLU(), nn.Flatten(), nn.Linear(48, 5), nn.Linear(5, 4)]
     return nn.Sequential(*layers).double()
 
 
@@ -26,30 +26,40 @@ def stimuli():
     return x, torch.arange(2 * HALF) % 4
 
 
-def train(model, wrapped, rule, x, y):
+def train(model, wrapped, rule, x, y, scalar=False):
     """The trained backward weights, and the forward ones."""
     credit, optimizer = rule.attach(wrapped, batch_size=2 * HALF), rule.optimizer(model)
+    reduction = "none" if credit.per_stimulus and not scalar else "mean"
     for step in range(STEPS):
-        credit.set_progress(step / STEPS)
+        credit.set_progress(step)
         optimizer.zero_grad(set_to_none=True)
-        credit.backward(lambda: functional.cross_entropy(wrapped(x), y))
+        credit.backward(lambda: functional.cross_entropy(wrapped(x), y, reduction=reduction))
         optimizer.step()
         credit.step()
     return dict(credit.backward_weights) | dict(model.named_parameters())
 
 
-def main(rank, store, rule, out):
-    distributed.init_process_group("gloo", f"file://{store}", rank=rank, world_size=2)
-    torch.set_num_threads(1)
+def train_part(rank, rule):
+    """By this rank, on its half of the stimuli."""
     model = make_model()
     if rank == 1:  # must not matter: the first rank's weights are everyone's
         for parameter in model.parameters():
             parameter.data.mul_(2.0)
     mine = slice(rank * HALF, (rank + 1) * HALF)
     x, y = (tensor[mine] for tensor in stimuli())
-    given = json.loads(rule)
-    trained = train(model, DistributedDataParallel(model), rules.make(**given), x, y)
-    torch.save({name: t.detach() for name, t in trained.items()}, Path(out) / f"{rank}.pt")
+    given, scalar = rule
+    return train(model, DistributedDataParallel(model), rules.make(**given), x, y, scalar)
+
+
+def main(rank, store, given, out):
+    distributed.init_process_group("gloo", f"file://{store}", rank=rank, world_size=2)
+    torch.set_num_threads(1)
+    trained = {
+        f"{name}|{key}": tensor.detach()
+        for name, rule in json.loads(given).items()
+        for key, tensor in train_part(rank, rule).items()
+    }
+    torch.save(trained, Path(out) / f"{rank}.pt")
     distributed.barrier()  # neither rank may close the connection the other still reads
     distributed.destroy_process_group()
 

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import contextlib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import typer
 from rich.console import Console
@@ -16,13 +19,29 @@ from rich.progress import (
 )
 from rich.table import Table
 
-from goaldriven.specs import NetworkSpec
+from goaldriven.specs import NetworkSpec, Study
 from goaldriven.specs.measurement import MeasurementSpec
+from goaldriven.specs.runtime import RuntimeOptions, parse_every
 from goaldriven.studies.files import load_study, parse_selection, select
 from goaldriven.studies.folder import STATES, StudyFolder
 from goaldriven.studies.measuring import is_measured, load_measurements
-from goaldriven.studies.runner import run_study, usable_cores
+from goaldriven.studies.runner import Report, RunSummary, run_study, usable_cores
 from goaldriven.studies.stacking import parse_stack
+from goaldriven.studies.worker import Settings
+
+
+@dataclass(frozen=True)
+class Hardware:
+    """How a run computes: ranks, `RuntimeOptions`, checkpoints to resume from."""
+
+    devices: int = 1
+    nodes: int = 1
+    options: Mapping[str, Any] = field(default_factory=dict)
+    checkpoint_every: str | None = None
+    keep_last: bool = False
+
+
+_PLAIN = Hardware()
 
 
 def run(
@@ -35,13 +54,23 @@ def run(
     keep_checkpoints: bool,
     measurements: str | None,
     retry_failed: bool,
+    hardware: Hardware = _PLAIN,
     stack: str = "off",
 ) -> None:
     """Train and measure; a progress bar counts epochs, so that its time left is honest early."""
     stack_size = parse_stack(stack)
     study = load_study(source)
+    runtime = RuntimeOptions(**hardware.options)
+    every = None
+    if hardware.checkpoint_every is not None:
+        every = parse_every(hardware.checkpoint_every, hardware.keep_last)
     measured = () if measurements is None else load_measurements(measurements).specs()
     networks = select(study, parse_selection(only))
+    if hardware.devices * hardware.nodes > 1:
+        settings = Settings(device, threads, keep_checkpoints, measured, runtime, every)
+        path = out or Path("results") / study.name
+        _run_on_ranks(path, study, networks, settings, hardware, retry_failed)
+        return
     folder = StudyFolder.create(out or Path("results") / study.name, study)
     left = [n for n in networks if not folder.is_finished(n)]
     if not retry_failed:
@@ -67,12 +96,59 @@ def run(
                 report=_reporter(bar, console, left),
                 stack=stack_size,
                 say=lambda text: console.print(text, soft_wrap=True, highlight=False),
+                runtime=runtime,
+                checkpoint_every=every,
             )
     except KeyboardInterrupt:
-        console.print(
-            "stopped; finished networks are kept, the same command goes on from here", style="bold"
-        )
+        _say_stopped(console)
         raise
+    _say_done(folder, summary, console)
+
+
+def _run_on_ranks(
+    path: Path,
+    study: Study,
+    networks: Sequence[NetworkSpec],
+    settings: Settings,
+    hardware: Hardware,
+    retry_failed: bool,
+) -> None:
+    """Train each network on several devices; all ranks come here, the first one speaks."""
+    from goaldriven.studies.on_ranks import run_on_ranks
+
+    console = Console(stderr=True)
+    with contextlib.ExitStack() as stack:
+
+        def begin(folder: StudyFolder, left: list[NetworkSpec]) -> Report:
+            console.print(
+                f"study {study.name}: {len(networks)} networks, {len(networks) - len(left)} there "
+                f"already, {len(left)} to train, each on {hardware.nodes} × {hardware.devices} "
+                f"devices → {folder.path}",
+                highlight=False,
+            )
+            bar = stack.enter_context(progress_bar(console))
+            return _reporter(bar, console, left)
+
+        try:
+            summary = run_on_ranks(
+                path, study, networks, settings, begin,
+                devices=hardware.devices, nodes=hardware.nodes, retry_failed=retry_failed,
+            )  # fmt: skip
+        except KeyboardInterrupt:
+            _say_stopped(console)
+            raise
+    if summary is not None:
+        _say_done(StudyFolder.open(path), summary, console)
+
+
+def _say_stopped(console: Console) -> None:
+    console.print(
+        "stopped; finished networks are kept, the same command goes on from here", style="bold"
+    )
+
+
+def _say_done(folder: StudyFolder, summary: RunSummary, console: Console) -> None:
+    """What there is now; exit code 1 where networks failed."""
     status(folder.path, networks=False)
     if summary.failed or summary.skipped_failed:
         console.print(

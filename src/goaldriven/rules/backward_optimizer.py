@@ -143,6 +143,5 @@ def update_noise_source(generator: torch.Generator) -> torch.Generator:
     """What draws the noise of updates: a generator seeded by another.
 
     That is the one, equal on all ranks, which drew the backward weights, so that these stay equal.
-    A generator that draws noise of losses is each rank's own.
     """
-    return noise_source(None, generator, None)
+    return noise_source(None, generator)

@@ -110,12 +110,12 @@ def _weight_perturbation(spec: specs.WeightPerturbation, to: _Attachment) -> Cre
             "'layers' and 'unsupported' must be left out with weight_perturbation, which perturbs "
             "all parameters that learn, of modules of any kind (freeze those that must not learn)"
         )
-    noise = noise_source(to.noise_generator, to.generator, to.group)
+    noise = noise_source(to.noise_generator, to.generator)
     return WeightPerturbation(to.model, spec, noise, to.group)
 
 
 def _node_perturbation(spec: specs.NodePerturbation, to: _Attachment) -> CreditAssignment:
-    noise = noise_source(to.noise_generator, to.generator, to.group)
+    noise = noise_source(to.noise_generator, to.generator)
     return NodePerturbation(to.model, to.layers, spec, noise, to.group)
 
 
@@ -158,6 +158,7 @@ class LearningRule:
         batch_size: int | None = None,
         noise_generator: torch.Generator | None = None,
         unsupported: Literal["refuse", "backprop"] = "refuse",
+        group: distributed.ProcessGroup | None = None,
     ) -> CreditAssignment:
         """Attach the rule's credit assignment to any model of Linear, Conv1d and Conv2d layers.
 
@@ -179,15 +180,24 @@ class LearningRule:
             cells, …): refused, or left on exact backprop with all that is in them (under node
             perturbation, perturbed by themselves).
 
+        group : the ranks that train the model together, where it is not wrapped in
+            `DistributedDataParallel`: whoever calls averages the gradients over them after
+            `CreditAssignment.backward`. They do what one process would on the joined batch.
+
         Raises
         ------
         SpecError : the model has weights that cannot have backward weights, or has some already.
         """
         if generator is None:
             generator = torch.Generator().manual_seed(_DEFAULT_SEED)
-        model, group = _unwrapped(model)
-        if group is not None:
+        model, wrapped_for = _unwrapped(model)
+        group = wrapped_for if group is None else group
+        if group is None:
+            _warn_alone()
+        else:
             generator = _shared(generator, group)
+            if noise_generator is not None:
+                noise_generator = _shared(noise_generator, group)
         if layers is None and unsupported == "backprop":
             layers = supported_layers(model)
         attachment = _Attachment(
@@ -291,6 +301,11 @@ def _unwrapped(model: nn.Module) -> tuple[nn.Module, distributed.ProcessGroup | 
     inner = getattr(model, "_orig_mod", model)
     if isinstance(inner, DistributedDataParallel):
         return getattr(inner.module, "_orig_mod", inner.module), inner.process_group
+    return inner, None
+
+
+def _warn_alone() -> None:
+    """Say so where several ranks run and none of the others is told."""
     if distributed.is_available() and distributed.is_initialized():
         ranks = distributed.get_world_size()
         if ranks > 1:
@@ -299,7 +314,6 @@ def _unwrapped(model: nn.Module) -> tuple[nn.Module, distributed.ProcessGroup | 
                 "backward weights are this rank's own. Wrap it first to share them.",
                 stacklevel=3,
             )
-    return inner, None
 
 
 def _shared(generator: torch.Generator, group: distributed.ProcessGroup) -> torch.Generator:

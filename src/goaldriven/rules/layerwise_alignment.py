@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
-from torch import Tensor, distributed, nn
+from torch import Tensor, nn
 
 from goaldriven.errors import SpecError
 from goaldriven.layers import LayerInfo
@@ -16,12 +16,13 @@ from goaldriven.rules.base import Closure, check_scalar
 from goaldriven.rules.feedback import LayerFeedback, backward_weight_of
 from goaldriven.rules.feedback_alignment import FeedbackAlignment
 from goaldriven.rules.operations import make_paths
-from goaldriven.rules.perturbation_passes import add_gradient, average_over_ranks, noise_source
+from goaldriven.rules.perturbation_passes import add_gradient, noise_source
 from goaldriven.rules.primitives import (
     ACTIVATION_PRIMITIVES,
     KERNEL_PRIMITIVES,
     total_gradient,
 )
+from goaldriven.rules.ranks import Group, average_over_ranks, own_part, place
 from goaldriven.rules.state import check_state, check_tensors, refuse_removed
 from goaldriven.specs.credit import LayerwiseOperations
 from goaldriven.specs.optimizers import SGDM, Adam
@@ -105,7 +106,7 @@ class LayerwiseAlignment(FeedbackAlignment):
         noise_generator: torch.Generator | None,
         loss: AlignmentLoss,
         batch_size: int | None,
-        group: distributed.ProcessGroup | None = None,
+        group: Group = None,
     ) -> None:
         super().__init__(model, layers, generator)
         self._loss, self.credit_name = loss, loss.name
@@ -125,7 +126,7 @@ class LayerwiseAlignment(FeedbackAlignment):
             delayed=loss.delay_epochs > 0,
             noise=update_noise_source(generator),
         )
-        self._noise = noise_source(noise_generator, generator, group)
+        self._noise = noise_source(noise_generator, generator)
 
     @property
     def passes_per_epoch(self) -> int:
@@ -297,7 +298,9 @@ class LayerwiseAlignment(FeedbackAlignment):
         noise: Tensor | None,
     ) -> Tensor | None:
         operations = self._operations[feedback.rectified]
-        paths = make_paths(feedback.linear_map, kernel, weight, bias, operations, x, y, noise)
+        paths = make_paths(
+            feedback.linear_map, kernel, weight, bias, operations, x, y, noise, self._group
+        )
         return total_gradient(self._of_activations, paths)
 
     def draw_noise(self, x: Tensor) -> Tensor | None:
@@ -305,12 +308,13 @@ class LayerwiseAlignment(FeedbackAlignment):
         sigma = self._loss.input_noise
         if sigma is None:
             return None
-        noise = torch.empty(x.shape, dtype=x.dtype, device=self._noise.device)
+        joined = (place(self._group)[1] * x.shape[0], *x.shape[1:])
+        noise = torch.empty(joined, dtype=x.dtype, device=self._noise.device)
         if self._loss.noise_distribution == "normal":
             noise.normal_(0.0, sigma, generator=self._noise)
         else:
             noise.uniform_(-(3**0.5) * sigma, 3**0.5 * sigma, generator=self._noise)
-        return noise.to(x.device)
+        return own_part(noise, self._group).to(x.device)
 
     def _require(self, observed: set[str]) -> None:
         missing = [name for name in self._modules if name not in observed]

@@ -21,11 +21,11 @@ from goaldriven.rules.node_perturbation import (
 from goaldriven.rules.perturbation_passes import (
     RepeatedPasses,
     add_gradient,
-    average_over_ranks,
     loss_change,
     noise_source,
 )
 from goaldriven.rules.perturbation_tape import Call, OnTape, Tape
+from goaldriven.rules.ranks import Group, average_over_ranks, joined_change
 from goaldriven.rules.state import check_state, check_tensors, refuse_removed
 from goaldriven.specs import credit as specs
 
@@ -80,7 +80,8 @@ class LearnedFeedback(FeedbackAlignment):
     ----------
     generator : draws the initial backward weights, and seeds what draws the noise of noisy updates
         of B. Equal on all ranks, it keeps B equal.
-    noise_generator : draws ξ, on each rank another (default: seeded by ``generator``).
+    noise_generator : draws ξ, of the joined batch on every rank (default: seeded by
+        ``generator``).
     batch_size : stimuli per step, for a learning rate of B that is scaled by it.
     group : the ranks over which B's gradients are averaged; None for this process alone.
 
@@ -99,14 +100,14 @@ class LearnedFeedback(FeedbackAlignment):
         noise_generator: torch.Generator | None,
         spec: specs.LearnedFeedback,
         batch_size: int | None,
-        group: distributed.ProcessGroup | None = None,
+        group: Group = None,
     ) -> None:
         super().__init__(model, layers, generator)
         self.spec = spec
         self._group = group
-        self._noise = noise_source(noise_generator, generator, group)
+        self._noise = noise_source(noise_generator, generator)
         self._calls = 0
-        self._tape = Tape(spec.sigma)
+        self._tape = Tape(spec.sigma, group)
         for layer in self._found:
             NoisyInput(layer, self._tape, self._noise)
         self._optimizer = BackwardWeightOptimizer(
@@ -206,7 +207,8 @@ class LearnedFeedback(FeedbackAlignment):
 
         for _ in range(self.spec.samples):
             self._tape.forget_noise()
-            correlate_calls(self._tape, loss_change(noisy, clean, self.spec.antithetic))
+            change = loss_change(noisy, clean, self.spec.antithetic)
+            correlate_calls(self._tape, joined_change(change, self._group))
 
     def _fit(self, call: Call) -> None:
         """Add the gradient of ½ mean ‖n (P_Bᵀ e − λ̂)‖² to B's from one call."""

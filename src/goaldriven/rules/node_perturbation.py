@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 import torch
-from torch import Tensor, distributed, nn
+from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from goaldriven.errors import SpecError
@@ -19,6 +19,7 @@ from goaldriven.rules.perturbation import (
 )
 from goaldriven.rules.perturbation_passes import RepeatedPasses, correlation, loss_change
 from goaldriven.rules.perturbation_tape import Call, OnTape, Tape
+from goaldriven.rules.ranks import Group, joined_change
 from goaldriven.rules.state import refuse_removed
 from goaldriven.specs import credit as specs
 
@@ -76,11 +77,11 @@ class NodePerturbation(Perturbation):
         layers: Sequence[LayerInfo | str] | None,
         spec: specs.NodePerturbation,
         noise_generator: torch.Generator,
-        group: distributed.ProcessGroup | None = None,
+        group: Group = None,
     ) -> None:
         super().__init__(model, spec, noise_generator, group)
         found = find_layers(model, layers, parametrized=True)
-        self._tape = Tape(spec.sigma)
+        self._tape = Tape(spec.sigma, group)
         self._modules = [layer.module for layer in found]
         for layer in found:
             NoisyOutput(layer, self._tape, noise_generator)
@@ -107,7 +108,7 @@ class NodePerturbation(Perturbation):
                 tape.forget_noise()
                 others.draw()
                 change = loss_change(noisy, clean, self.spec.antithetic)
-                correlate_calls(tape, change)
+                correlate_calls(tape, joined_change(change, self._group))
                 others.correlate(change.mean())
             with torch.autocast(clean.device.type, enabled=False):
                 sums = [*self._layer_gradients(), *others.sums()]

@@ -33,6 +33,7 @@ from goaldriven.rules.linear_maps import (
     rows,
     weighted_sum,
 )
+from goaldriven.rules.ranks import Group, mean_over_ranks
 from goaldriven.specs.credit import LayerwiseOperations
 
 _SMALLEST_NORM = 1e-6
@@ -52,6 +53,7 @@ class Paths:
     operations : the layer-wise operations; ReLUs only where the layer is rectified.
     u : input of the forward path, (n, *input).
     make_f : computes `f`.
+    group : the ranks whose stimuli are one batch with these.
     """
 
     linear_map: LinearMap
@@ -61,6 +63,7 @@ class Paths:
     operations: LayerwiseOperations
     u: Tensor
     make_f: Callable[[], Tensor]
+    group: Group = None
 
     @cached_property
     def f(self) -> Tensor:
@@ -84,6 +87,7 @@ def make_paths(
     x: Tensor,
     y: Tensor,
     noise: Tensor | None = None,
+    group: Group = None,
 ) -> Paths:
     """The paths of a layer whose forward pass turned ``x`` into ``y`` = P_W x + bias.
 
@@ -111,7 +115,7 @@ def make_paths(
             f = f.relu() if f is y else f.relu_()
         return f
 
-    return Paths(linear_map, kernel, weight, bias, operations, u, make_f)
+    return Paths(linear_map, kernel, weight, bias, operations, u, make_f, group)
 
 
 def _forward_input(
@@ -133,10 +137,10 @@ def feature_mean(x: Tensor) -> Tensor:
     return rows(x).mean(1)
 
 
-def batch_mean(x: Tensor) -> Tensor:
-    """Each feature's mean over the batch, (1, …)."""
+def batch_mean(x: Tensor, group: Group = None) -> Tensor:
+    """Each feature's mean over the batch, that of all ranks of ``group``, (1, …)."""
     n = x.shape[0]
-    return weighted_sum(x, x.new_full((n,), 1.0 / n))
+    return mean_over_ranks(weighted_sum(x, x.new_full((n,), 1.0 / n)), group)
 
 
 def inverse_norm(z: Tensor, mean: Tensor | None = None) -> Tensor:
@@ -161,12 +165,14 @@ def forward_output(paths: Paths, z: Tensor) -> Tensor:
         z = z - per_sample(feature_mean(z), z)
     if operations.forward_feature_normalisation:
         z = z * per_sample(inverse_norm(z), z)
-    return z - batch_mean(z) if operations.forward_batch_centring else z
+    return z - batch_mean(z, paths.group) if operations.forward_batch_centring else z
 
 
 def backward_input(paths: Paths) -> Tensor:
     """v: u, or u centred over the batch."""
-    return paths.u - batch_mean(paths.u) if paths.operations.input_batch_centring else paths.u
+    if not paths.operations.input_batch_centring:
+        return paths.u
+    return paths.u - batch_mean(paths.u, paths.group)
 
 
 def backward_projection(paths: Paths, v: Tensor) -> Tensor:

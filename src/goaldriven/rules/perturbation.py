@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
-from torch import Tensor, distributed, nn
+from torch import Tensor, nn
 
 from goaldriven.errors import SpecError
 from goaldriven.rules.attachable import refuse_attached
@@ -16,10 +16,10 @@ from goaldriven.rules.feedback import detach, mark
 from goaldriven.rules.perturbation_passes import (
     RepeatedPasses,
     add_gradient,
-    average_over_ranks,
     loss_change,
 )
 from goaldriven.rules.perturbation_tape import standard_normal_like
+from goaldriven.rules.ranks import Group, average_over_ranks
 from goaldriven.rules.state import check_state, refuse_removed
 from goaldriven.specs import credit as specs
 
@@ -75,7 +75,7 @@ class Perturbation(CreditAssignment):
         model: nn.Module,
         spec: specs.WeightPerturbation | specs.NodePerturbation,
         noise_generator: torch.Generator,
-        group: distributed.ProcessGroup | None = None,
+        group: Group = None,
     ) -> None:
         super().__init__(model)
         if not any(p.requires_grad for p in model.parameters()):
@@ -136,7 +136,7 @@ class WeightPerturbation(Perturbation):
         model: nn.Module,
         spec: specs.WeightPerturbation,
         noise_generator: torch.Generator,
-        group: distributed.ProcessGroup | None = None,
+        group: Group = None,
     ) -> None:
         super().__init__(model, spec, noise_generator, group)
         mark(model, spec.name)
@@ -159,9 +159,7 @@ class WeightPerturbation(Perturbation):
         return clean
 
 
-def leave_gradients(
-    sums: Iterable[tuple[Tensor, Tensor]], samples: int, group: distributed.ProcessGroup | None
-) -> None:
+def leave_gradients(sums: Iterable[tuple[Tensor, Tensor]], samples: int, group: Group) -> None:
     """Add to the parameters' ``.grad`` the mean over samples and ranks.
 
     Parameters

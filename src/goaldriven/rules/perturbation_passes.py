@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 
 import torch
-from torch import Tensor, distributed, nn
+from torch import Tensor, nn
 
 from goaldriven.errors import SpecError
 from goaldriven.rules.base import Closure
@@ -112,18 +112,6 @@ def correlation(change: Tensor, noise: Tensor, dtype: torch.dtype) -> Tensor:
     return noise * per_sample(change / n, noise)
 
 
-def average_over_ranks(tensors: Iterable[Tensor], group: distributed.ProcessGroup | None) -> None:
-    """Replace every tensor by its mean over the ranks of ``group``, in one message."""
-    tensors = list(tensors)
-    if group is None or not tensors:
-        return
-    flat = torch.cat([tensor.flatten() for tensor in tensors])
-    distributed.all_reduce(flat, group=group)
-    flat.div_(distributed.get_world_size(group))
-    for tensor, part in zip(tensors, flat.split([t.numel() for t in tensors]), strict=True):
-        tensor.copy_(part.view(tensor.shape))
-
-
 def add_gradient(parameter: Tensor, gradient: Tensor) -> None:
     """Add to ``parameter.grad``, laid out in memory as the parameter: fused optimizers need it."""
     if parameter.grad is not None:
@@ -134,14 +122,10 @@ def add_gradient(parameter: Tensor, gradient: Tensor) -> None:
         parameter.grad = torch.empty_like(parameter).copy_(gradient)
 
 
-def noise_source(
-    given: torch.Generator | None,
-    generator: torch.Generator,
-    group: distributed.ProcessGroup | None,
-) -> torch.Generator:
-    """``given``, or else a generator seeded by another, its own on every rank."""
+def noise_source(given: torch.Generator | None, generator: torch.Generator) -> torch.Generator:
+    """``given``, or else a generator seeded by another."""
     if given is not None:
         return given
-    device, rank = generator.device, 0 if group is None else distributed.get_rank(group)
+    device = generator.device
     seed = torch.randint(2**62, (), generator=generator, device=device)
-    return torch.Generator(device).manual_seed(int(seed) + rank)
+    return torch.Generator(device).manual_seed(int(seed))

@@ -14,6 +14,7 @@ from goaldriven.errors import SpecError
 from goaldriven.rules.attachable import Attachable
 from goaldriven.rules.feedback import Attached
 from goaldriven.rules.linear_maps import Convolution, Dense, LinearMap
+from goaldriven.rules.ranks import Group, own_part, place
 
 
 class Pass(Enum):
@@ -71,6 +72,7 @@ class Tape:
     """The calls of all attached layers in one step, in their order."""
 
     sigma: float
+    group: Group = None
     present: Pass = Pass.IDLE
     calls: list[Call] = field(default_factory=list)
     sign: float = 1.0
@@ -170,14 +172,18 @@ class OnTape(Attached):
     def add_noise(self, tensor: Tensor, call: Call) -> Tensor:
         """The tensor with the call's noise, drawn if there is none yet."""
         if call.noise is None:
-            call.noise = standard_normal_like(tensor, self.generator)
+            call.noise = standard_normal_like(tensor, self.generator, self.tape.group)
         return torch.add(tensor, call.noise, alpha=self.tape.sign * self.tape.sigma)
 
 
-def standard_normal_like(tensor: Tensor, generator: torch.Generator) -> Tensor:
-    """Normal draws of deviation 1, of the shape, layout, precision and place of ``tensor``."""
+def standard_normal_like(tensor: Tensor, generator: torch.Generator, group: Group = None) -> Tensor:
+    """Normal draws of deviation 1, of the shape, layout, precision and place of ``tensor``.
+
+    With a ``group``, those of this rank's stimuli, of draws for the joined batch.
+    """
     like = torch.empty_like(tensor, device=generator.device, requires_grad=False)
+    _, size = place(group)
     # Drawn in a row: in any other layout than the default one, such draws take six times as long.
-    drawn = torch.empty(like.numel(), dtype=like.dtype, device=like.device)
+    drawn = torch.empty(size * like.numel(), dtype=like.dtype, device=like.device)
     drawn.normal_(generator=generator)
-    return drawn.as_strided(like.shape, like.stride()).to(tensor.device)
+    return own_part(drawn, group).as_strided(like.shape, like.stride()).to(tensor.device)

@@ -64,6 +64,7 @@ from goaldriven.rules.operations import (
     forward_output,
     inverse_norm,
 )
+from goaldriven.rules.ranks import Group, mean_over_ranks
 from goaldriven.specs.credit import LayerwiseOperations
 
 
@@ -80,6 +81,7 @@ class Outer:
     scale : (n,), None for 1.
     level : (n,), None for 0.
     scratch : whether ``input`` may be overwritten.
+    group : the ranks over whose stimuli the mean is.
     """
 
     input: Tensor
@@ -89,10 +91,11 @@ class Outer:
     scale: Tensor | None = None
     level: Tensor | None = None
     scratch: bool = False
+    group: Group = None
 
     def input_side(self) -> Tensor:
         """scale_n (input_n − mean), a new tensor unless it is ``input`` as it stands."""
-        side = self.input - batch_mean(self.input) if self.centred else self.input
+        side = self.input - batch_mean(self.input, self.group) if self.centred else self.input
         return side if self.scale is None else side * per_sample(self.scale, side)
 
     def level_input(self) -> Tensor | None:
@@ -100,8 +103,9 @@ class Outer:
         if self.level is None:
             return None
         weights = self.level if self.scale is None else self.level * self.scale
-        # Centring is symmetric: it may be done on the weights.
-        return weighted_sum(self.input, weights - weights.mean() if self.centred else weights)
+        if self.centred:  # which is symmetric: it may be done on the weights
+            weights = weights - mean_over_ranks(weights.mean(), self.group)
+        return weighted_sum(self.input, weights)
 
 
 Gradient = Outer | None
@@ -180,7 +184,7 @@ def _gathered_inputs(terms: list[tuple[float, Outer]]) -> tuple[Tensor, float]:
         total = total.clone()
     for weight, term in terms[1:]:
         total.add_(term.input if together else term.input_side(), alpha=weight / unit)
-    return (total.sub_(batch_mean(total)) if together else total), unit
+    return (total.sub_(batch_mean(total, terms[0][1].group)) if together else total), unit
 
 
 def _amp_value(paths: Paths) -> Tensor:
@@ -204,7 +208,7 @@ def _amp_gradient(paths: Paths) -> Gradient:
     elif operations.forward_feature_centring or operations.backward_feature_centring:
         level = feature_mean(paths.f)
     centred = operations.forward_batch_centring or operations.input_batch_centring
-    return Outer(paths.u, paths.f, -1.0, centred, scale, level)
+    return Outer(paths.u, paths.f, -1.0, centred, scale, level, group=paths.group)
 
 
 def _sparse_value(paths: Paths) -> Tensor:
@@ -297,19 +301,20 @@ def _null_gradient(paths: Paths) -> Gradient:
     if normalised or operations.forward_feature_centring:
         r.sub_(per_sample(feature_mean(r), r))
     if normalised:
-        _centre_normalised(r)
+        _centre_normalised(r, paths.group)
         return Outer(r, paths.f, scratch=True)
-    return Outer(r, paths.f, centred=operations.forward_batch_centring, scratch=True)
+    centred = operations.forward_batch_centring
+    return Outer(r, paths.f, centred=centred, scratch=True, group=paths.group)
 
 
-def _centre_normalised(r: Tensor) -> None:
+def _centre_normalised(r: Tensor, group: Group) -> None:
     """Replace feature-centred r, in place, by the gradient in r of ½ Σ_n ‖q_n − q̄‖².
 
     With q_n = r_n/‖r_n‖ and q̄ its mean over the batch, that is (q_n⟨q_n, q̄⟩ − q̄)/‖r_n‖.
     """
     scale = inverse_norm(r)
     q = r.mul_(per_sample(scale, r))
-    mean = batch_mean(q)
+    mean = batch_mean(q, group)
     along = torch.mv(rows(q), rows(mean)[0])
     q.mul_(per_sample(scale * along, q)).addcmul_(mean, per_sample(scale, q), value=-1.0)
 

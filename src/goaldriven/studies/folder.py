@@ -3,6 +3,7 @@
 DIR/study.json             the study, canonical
 DIR/networks/<id>.nc       one trajectory per finished network (trained or diverged)
 DIR/checkpoints/<id>/      its weights at every recorded epoch, where they are kept
+DIR/resume/<id>/           what an interrupted training goes on from, where it is stored
 DIR/measurements/<id>.nc   its observables under measurement conditions, where they were asked for
 DIR/unmeasured/<id>.json   the traceback of a network whose measurement failed
 DIR/failed/<id>.json       the traceback of a network that failed
@@ -93,6 +94,9 @@ class StudyFolder:
 
     def checkpoints_path(self, network: NetworkSpec) -> Path:
         return self.path / "checkpoints" / network.network_id
+
+    def resume_path(self, network: NetworkSpec) -> Path:
+        return self.path / "resume" / network.network_id
 
     def measurements_path(self, network: NetworkSpec) -> Path:
         return self.path / "measurements" / f"{network.network_id}.nc"

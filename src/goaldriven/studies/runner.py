@@ -17,6 +17,7 @@ from multiprocessing.process import BaseProcess
 from goaldriven.errors import StudyError
 from goaldriven.specs import NetworkSpec
 from goaldriven.specs.measurement import MeasurementSpec
+from goaldriven.specs.runtime import DEFAULT, CheckpointEvery, RuntimeOptions
 from goaldriven.studies.folder import StudyFolder, clear_partial
 from goaldriven.studies.stacking import StackSize, plan_stacks
 from goaldriven.studies.worker import MeasureSettings, Message, Settings, work
@@ -74,6 +75,8 @@ def run_study(
     measurements: Sequence[MeasurementSpec] = (),
     retry_failed: bool = False,
     report: Report | None = None,
+    runtime: RuntimeOptions = DEFAULT,
+    checkpoint_every: CheckpointEvery | None = None,
     stack: StackSize = "off",
     say: Callable[[str], None] | None = None,
 ) -> RunSummary:
@@ -81,8 +84,8 @@ def run_study(
 
     One process per job, each with ``threads`` torch threads; a finished network is one file,
     written whole. Whatever kills a worker, the runner or the machine, at most the networks in
-    flight are lost, and the next run goes on from there. A network that raises is recorded with
-    its traceback and left alone until ``retry_failed``.
+    flight are lost, and with ``checkpoint_every`` little of those; the next run goes on from there.
+    A network that raises is recorded with its traceback and left alone until ``retry_failed``.
 
     Parameters
     ----------
@@ -97,6 +100,8 @@ def run_study(
         the record of all units without noise.
     retry_failed : train again what failed before.
     report : called at every event, for progress bars.
+    runtime : precision, memory layout, compilation, micro-batches.
+    checkpoint_every : how often a network in training is stored, to go on from when interrupted.
     stack : how many networks train as one program, see `goaldriven.studies.stacking`.
     say : called with what there is to say about stacks.
 
@@ -107,6 +112,11 @@ def run_study(
     """
     if jobs is not None and jobs < 1:
         raise StudyError(f"jobs must be at least 1, got {jobs}")
+    if stack != "off" and (runtime != DEFAULT or checkpoint_every is not None):
+        raise StudyError(
+            "stack must be off with other than the default precision, layout, compilation, "
+            f"micro-batches and checkpoints to resume from, got {stack!r}"
+        )
     chosen = tuple(networks) if networks is not None else folder.study.networks()
     left = [n for n in chosen if not folder.is_finished(n)]
     failed_before = [n for n in left if folder.failure_path(n).exists()]
@@ -118,7 +128,9 @@ def run_study(
             n_workers = min(jobs or usable_cores(), len(left))
             if stack != "off":
                 account.pending = plan_stacks(left, stack, device, threads, n_workers, say)
-            settings = Settings(device, threads, keep_checkpoints, tuple(measurements))
+            settings = Settings(
+                device, threads, keep_checkpoints, tuple(measurements), runtime, checkpoint_every
+            )
             serve(folder, account, n_workers, settings, report or (lambda *_: None))
     return RunSummary(
         finished=account.finished,

@@ -5,12 +5,16 @@ from __future__ import annotations
 import traceback
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
-from typing import Literal
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from goaldriven.errors import StudyError
 from goaldriven.specs import NetworkSpec
 from goaldriven.specs.measurement import MeasurementSpec
+from goaldriven.specs.runtime import DEFAULT, CheckpointEvery, RuntimeOptions
 from goaldriven.studies.folder import StudyFolder
+
+if TYPE_CHECKING:
+    from goaldriven.training.ranks import Ranks
 
 
 @dataclass(frozen=True)
@@ -39,12 +43,16 @@ class Settings:
     threads : torch threads of each.
     keep_checkpoints : whether the weights at every recorded epoch are stored.
     measurements : what is measured at every recorded epoch besides.
+    runtime : precision, memory layout, compilation, micro-batches.
+    checkpoint_every : how often a network in training is stored, to go on from when interrupted.
     """
 
     device: str = "cpu"
     threads: int = 1
     keep_checkpoints: bool = False
     measurements: tuple[MeasurementSpec, ...] = ()
+    runtime: RuntimeOptions = DEFAULT
+    checkpoint_every: CheckpointEvery | None = None
 
 
 @dataclass(frozen=True)
@@ -69,25 +77,40 @@ def work(connection: Connection, folder: StudyFolder, settings: Settings | Measu
             if isinstance(settings, MeasureSettings):
                 connection.send(_measure_one(connection, folder, network, settings))
             elif isinstance(network, tuple):
-                train_stacked(connection, folder, network, settings, _train_one)
+                train_stacked(connection, folder, network, settings, train_one)
             else:
-                connection.send(_train_one(connection, folder, network, settings))
+                connection.send(train_one(connection, folder, network, settings))
             connection.send(Message("ready"))
     except (EOFError, BrokenPipeError, ConnectionResetError):
         return  # the runner is gone; what was finished is on disk
 
 
-def _train_one(
-    connection: Connection, folder: StudyFolder, network: NetworkSpec, settings: Settings
+class Teller(Protocol):
+    """Who is told of every epoch: the runner at the other end of a connection, for instance."""
+
+    def send(self, obj: Any, /) -> None: ...
+
+
+def train_one(
+    connection: Teller,
+    folder: StudyFolder,
+    network: NetworkSpec,
+    settings: Settings,
+    ranks: Ranks | None = None,
 ) -> Message:
+    """Train one network and store what there is of it; with ``ranks``, the first stores."""
     from goaldriven.training import train
     from goaldriven.training.checkpoints import checkpoint_path, save_checkpoint
     from goaldriven.training.measuring import Measurements
     from goaldriven.training.network import Network
+    from goaldriven.training.ranks import ALONE
+    from goaldriven.training.resume import Checkpoints
     from goaldriven.trajectories import write
     from goaldriven.trajectories.measured import write_measured
 
     measured = Measurements(network, settings.measurements) if settings.measurements else None
+    resume = Checkpoints(folder.resume_path(network), settings.checkpoint_every, measured)
+    ranks = ranks or ALONE
 
     def on_record(epoch: int, trained: Network) -> None:
         if settings.keep_checkpoints:
@@ -96,16 +119,23 @@ def _train_one(
             measured(epoch, trained)
 
     try:
-        folder.mark_running(network)
+        if ranks.first:
+            folder.mark_running(network)
         trajectory = train(
             network,
             device=settings.device,
             progress=lambda done, total: connection.send(Message("epoch")),
             on_record=on_record,
+            runtime=settings.runtime,
+            ranks=ranks,
+            checkpoints=resume,
         )
+        if not ranks.first:
+            return Message("done")
         if measured is not None:  # first, since a network with a trajectory counts as finished
             write_measured(measured.dataset(), folder.measurements_path(network))
         write(trajectory, folder.trajectory_path(network))
+        resume.clear()
     except (BrokenPipeError, ConnectionResetError):
         raise
     except StudyError as error:
@@ -113,7 +143,8 @@ def _train_one(
     except Exception:
         return Message("failed", traceback.format_exc())
     finally:
-        folder.unmark_running(network)
+        if ranks.first:
+            folder.unmark_running(network)
     return Message("done")
 
 

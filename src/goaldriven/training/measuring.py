@@ -46,6 +46,15 @@ class Measurements:
             n_stimuli=network.task.n_validation,
         )
 
+    def state(self) -> dict[int, np.ndarray]:
+        """What has been measured, by epoch, to be kept in checkpoints."""
+        return dict(self._values)
+
+    def load_state(self, state: dict[int, np.ndarray], network: Network) -> None:
+        """Go on from the `state` of measurements of the same network."""
+        self._network = network
+        self._values = dict(state)
+
     def dataset(self) -> xr.Dataset:
         """``observable(measurement, epoch, layer, statistic)``; see `trajectories.measured`.
 

@@ -58,6 +58,23 @@ class Recorder:
         self._network = network
         self._before: _Standing | None = None
 
+    def state(self) -> dict[str, list[Tensor]] | None:
+        """What the next record is compared with; None before the first."""
+        before = self._before
+        if before is None:
+            return None
+        return {"kernels": before.kernels, "gradients": before.gradients}
+
+    def load_state(self, state: dict[str, list[Tensor]] | None) -> None:
+        """Go on from the `state` of a recorder of the same network."""
+        if state is None:
+            self._before = None
+            return
+        device = next(self._network.model.parameters()).device
+        self._before = _Standing(
+            *([tensor.to(device) for tensor in state[name]] for name in ("kernels", "gradients"))
+        )
+
     def measure(self, training_loss: float) -> Record:
         """A record of the network as it stands."""
         network = self._network

@@ -86,5 +86,14 @@ def attributes(network: Network) -> dict[str, str | int | float]:
         "data_seed": spec.data_seed,
         "metric_name": network.task.metric_name,
         "chance": network.task.chance,
+        "runtime": _runtime(network),
         "versions": json.dumps(versions, sort_keys=True),
     }
+
+
+def _runtime(network: Network) -> str:
+    """How it was computed, as JSON: the runtime options, the kind of device, and the ranks."""
+    device = next(network.model.parameters()).device
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
+    found = {**network.runtime.model_dump(), "device": name, "ranks": network.ranks.size}
+    return json.dumps(found, sort_keys=True)
