@@ -37,6 +37,13 @@ class Grid(StrEnum):
     paper = "paper"
 
 
+class Executor(StrEnum):
+    """Where networks are trained."""
+
+    local = "local"
+    ray = "ray"
+
+
 StudyDir = Annotated[Path, typer.Argument(metavar="DIR", help="A study's folder.")]
 Jobs = Annotated[
     int | None, typer.Option("--jobs", "-j", min=1, help="Processes; default one per core.")
@@ -55,7 +62,10 @@ def list_(table: Annotated[Table, typer.Argument(help="Which table.")]) -> None:
 def run(
     study: Annotated[str, typer.Argument(help="A study file (YAML) or the name of a shipped one.")],
     out: Annotated[
-        Path | None, typer.Option("--out", "-o", help="Folder; default results/<study>.")
+        str | None,
+        typer.Option(
+            "--out", "-o", metavar="PATH|URL", help="Folder or URL; default results/<study>."
+        ),
     ] = None,
     jobs: Jobs = None,
     only: Annotated[
@@ -78,13 +88,59 @@ def run(
     retry_failed: Annotated[
         bool, typer.Option("--retry-failed", help="Train again the networks that failed.")
     ] = False,
+    executor: Annotated[
+        Executor, typer.Option(help="This machine's processes, or a Ray cluster.")
+    ] = Executor.local,
+    address: Annotated[
+        str,
+        typer.Option(help="Of the Ray cluster: auto, HOST:PORT, ray://HOST:PORT; local makes one."),
+    ] = "auto",
+    gpus_per_network: Annotated[
+        float | None,
+        typer.Option(min=0, help="Ray: share of a GPU; default 0.25 with --device cuda, else 0."),
+    ] = None,
+    cpus_per_network: Annotated[
+        float | None, typer.Option(min=0, help="Ray: cores; default --threads.")
+    ] = None,
 ) -> None:
     """Train and measure a study's networks; resumes where it stopped."""
     from goaldriven.commands import running
 
+    cluster = None
+    if executor is Executor.ray:
+        cluster = running.ray_options(address, gpus_per_network, cpus_per_network, device, threads)
     running.run(
-        study, out, jobs, only, device, threads, keep_checkpoints, measurements, retry_failed
+        study,
+        out,
+        jobs,
+        only,
+        device,
+        threads,
+        keep_checkpoints,
+        measurements,
+        retry_failed,
+        cluster=cluster,
     )
+
+
+Url = Annotated[str, typer.Argument(metavar="URL", help="Where the study lives: s3://…, file://…")]
+WithCheckpoints = Annotated[bool, typer.Option("--checkpoints", help="The checkpoints as well.")]
+
+
+@app.command()
+def fetch(url: Url, folder: StudyDir, checkpoints: WithCheckpoints = False) -> None:
+    """Copy a study from a URL to a folder: what is missing there."""
+    from goaldriven.commands import copying
+
+    copying.fetch(url, folder, checkpoints)
+
+
+@app.command()
+def push(folder: StudyDir, url: Url) -> None:
+    """Copy a study's finished networks from a folder to a URL: what is missing there."""
+    from goaldriven.commands import copying
+
+    copying.push(folder, url)
 
 
 @app.command()
@@ -133,13 +189,13 @@ def search(
 
 @app.command()
 def status(
-    folder: StudyDir,
+    folder: Annotated[str, typer.Argument(metavar="DIR|URL", help="A study's folder or URL.")],
     networks: Annotated[bool, typer.Option("--networks", help="One line per network.")] = False,
 ) -> None:
     """Count the networks that are trained, diverged, failed, running and left."""
     from goaldriven.commands import running
 
-    running.status(folder, networks)
+    running.show_status(folder, networks)
 
 
 @app.command()

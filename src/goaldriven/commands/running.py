@@ -16,17 +16,22 @@ from rich.progress import (
 )
 from rich.table import Table
 
-from goaldriven.specs import NetworkSpec
+from goaldriven.specs import NetworkSpec, Study
 from goaldriven.specs.measurement import MeasurementSpec
+from goaldriven.studies import remote
+from goaldriven.studies.executors.ray_cluster import RayOptions
 from goaldriven.studies.files import load_study, parse_selection, select
 from goaldriven.studies.folder import STATES, StudyFolder
 from goaldriven.studies.measuring import is_measured, load_measurements
 from goaldriven.studies.runner import run_study, usable_cores
 
+GPUS_PER_NETWORK = 0.25
+"""Of a GPU, by default."""
+
 
 def run(
     source: str,
-    out: Path | None,
+    out: str | None,
     jobs: int | None,
     only: str | None,
     device: str,
@@ -34,20 +39,23 @@ def run(
     keep_checkpoints: bool,
     measurements: str | None,
     retry_failed: bool,
+    *,
+    cluster: RayOptions | None = None,
 ) -> None:
     """Train and measure; a progress bar counts epochs, so that its time left is honest early."""
     study = load_study(source)
     measured = () if measurements is None else load_measurements(measurements).specs()
     networks = select(study, parse_selection(only))
-    folder = StudyFolder.create(out or Path("results") / study.name, study)
+    folder = _create(out or str(Path("results") / study.name), study)
     left = [n for n in networks if not folder.is_finished(n)]
     if not retry_failed:
         left = [n for n in left if not folder.failure_path(n).exists()]
     console = Console(stderr=True)
     console.print(
         f"study {study.name}: {len(networks)} networks, {len(networks) - len(left)} there already, "
-        f"{len(left)} to train with {jobs or usable_cores()} processes → {folder.path}",
+        f"{len(left)} to train {_means(jobs, cluster)} → {folder.place}",
         highlight=False,
+        soft_wrap=True,
     )
     _warn_unmeasured(folder, [n for n in networks if n not in left], measured, console)
     try:
@@ -62,20 +70,42 @@ def run(
                 measurements=measured,
                 retry_failed=retry_failed,
                 report=_reporter(bar, console, left),
+                cluster=cluster,
             )
     except KeyboardInterrupt:
         console.print(
             "stopped; finished networks are kept, the same command goes on from here", style="bold"
         )
         raise
-    status(folder.path, networks=False)
+    status(folder, networks=False)
     if summary.failed or summary.skipped_failed:
         console.print(
             f"{summary.failed + summary.skipped_failed} networks failed; their tracebacks are in "
-            f"{folder.path / 'failed'}; --retry-failed trains them again",
+            f"{folder.place}/failed; --retry-failed trains them again",
             style="bold",
+            soft_wrap=True,
         )
         raise typer.Exit(1)
+
+
+def ray_options(
+    address: str, gpus: float | None, cpus: float | None, device: str, threads: int
+) -> RayOptions:
+    """What the command line's options ask of a Ray cluster."""
+    if gpus is None:
+        gpus = GPUS_PER_NETWORK if device.startswith("cuda") else 0.0
+    return RayOptions(address, gpus, float(threads) if cpus is None else cpus)
+
+
+def _create(place: str, study: Study) -> StudyFolder:
+    return remote.create(place, study) if remote.is_url(place) else StudyFolder.create(place, study)
+
+
+def _means(jobs: int | None, cluster: RayOptions | None) -> str:
+    if cluster is None:
+        return f"with {jobs or usable_cores()} processes"
+    shares = f"{cluster.cpus_per_network:g} CPUs and {cluster.gpus_per_network:g} GPUs each"
+    return f"on the Ray cluster {cluster.address!r}, {shares}"
 
 
 def _warn_unmeasured(
@@ -124,6 +154,9 @@ def _reporter(
         elif kind == "killed":
             epochs[key] = 0
             console.print(f"a worker was killed at {network.label}; trying it again")
+        elif kind == "lost":
+            epochs[key] = 0
+            console.print(f"a node was lost with {network.label}; trying it again")
         else:
             epochs[key] = network.epochs
             ended.add(key)
@@ -135,9 +168,13 @@ def _reporter(
     return report
 
 
-def status(path: Path, networks: bool) -> None:
+def show_status(place: str, networks: bool) -> None:
+    """`status` of the study in a folder or at a URL."""
+    status(remote.open_url(place) if remote.is_url(place) else StudyFolder.open(place), networks)
+
+
+def status(folder: StudyFolder, networks: bool) -> None:
     """Print how many networks are in each state, by rule, or one line per network."""
-    folder = StudyFolder.open(path)
     states = folder.states()
     console = Console()
     if networks:

@@ -11,12 +11,15 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 
 from goaldriven.errors import StudyError
 from goaldriven.specs import NetworkSpec
 from goaldriven.specs.measurement import MeasurementSpec
+from goaldriven.studies import remote
+from goaldriven.studies.executors.ray_cluster import RayOptions
 from goaldriven.studies.folder import StudyFolder, clear_partial
 from goaldriven.studies.worker import MeasureSettings, Message, Settings, work
 from goaldriven.trajectories.locking import locked
@@ -25,7 +28,8 @@ MAX_DEATHS = 2
 """A network during which this many workers were killed is recorded as failed."""
 
 Report = Callable[[str, NetworkSpec], None]
-"""Called with (kind, network): ``epoch``, ``done``, ``failed``, or ``killed``."""
+"""Called with (kind, network): ``epoch``, ``done``, ``failed``, ``killed`` (its worker was), or
+``lost`` (its machine was)."""
 
 
 @dataclass(frozen=True)
@@ -72,6 +76,7 @@ def run_study(
     measurements: Sequence[MeasurementSpec] = (),
     retry_failed: bool = False,
     report: Report | None = None,
+    cluster: RayOptions | None = None,
 ) -> RunSummary:
     """Train every network that has no trajectory yet.
 
@@ -93,6 +98,8 @@ def run_study(
         the record of all units without noise.
     retry_failed : train again what failed before.
     report : called at every event, for progress bars.
+    cluster : train on this Ray cluster instead of the local pool; ``jobs`` then is how many
+        networks are handed to it at a time, None for all.
 
     Raises
     ------
@@ -106,18 +113,47 @@ def run_study(
     failed_before = [n for n in left if folder.failure_path(n).exists()]
     if not retry_failed:
         left = [n for n in left if n not in failed_before]
-    account = Account(deque(left), folder.is_finished)
+    account = Account(deque(left), partial(remote.is_finished, folder))
     with locked(folder.path, "run"):
         if left:
-            n_workers = min(jobs or usable_cores(), len(left))
             settings = Settings(device, threads, keep_checkpoints, tuple(measurements))
-            serve(folder, account, n_workers, settings, report or (lambda *_: None))
+            _serve(folder, account, jobs, settings, _publishing(folder, report), cluster)
+        remote.refresh(folder)
     return RunSummary(
         finished=account.finished,
         failed=account.failed,
         already_done=sum(folder.is_finished(n) for n in chosen) - account.finished,
         skipped_failed=0 if retry_failed else len(failed_before),
     )
+
+
+def _publishing(folder: StudyFolder, report: Report | None) -> Report:
+    """Upload what is finished before it is reported, where the study lives at a URL."""
+
+    def published(kind: str, network: NetworkSpec) -> None:
+        remote.publish(folder, kind, network)
+        if report is not None:
+            report(kind, network)
+
+    return published
+
+
+def _serve(
+    folder: StudyFolder,
+    account: Account,
+    jobs: int | None,
+    settings: Settings,
+    report: Report,
+    cluster: RayOptions | None,
+) -> None:
+    """By the local pool or a Ray cluster."""
+    if cluster is None:
+        n_workers = min(jobs or usable_cores(), len(account.pending))
+        serve(folder, account, n_workers, settings, report)
+    else:
+        from goaldriven.studies.executors import ray
+
+        ray.serve(folder, account, jobs, settings, report, cluster)
 
 
 def usable_cores() -> int:
@@ -180,43 +216,77 @@ def _hear(worker: _Worker, folder: StudyFolder, account: Account, report: Report
         return worker.network is not None
     if network is None:
         raise RuntimeError(f"a worker without a network reported {message.kind!r}")
-    if message.kind == "storage":
-        raise StudyError(f"{message.text}; what was finished is kept, run again to go on")
-    if message.kind == "done":
+    settle(folder, account, report, network, message.kind, message.text)
+    if message.kind in ("done", "failed"):
+        worker.network = None
+    return True
+
+
+def settle(
+    folder: StudyFolder,
+    account: Account,
+    report: Report,
+    network: NetworkSpec,
+    kind: str,
+    text: str,
+) -> None:
+    """Keep account of what a worker says of its network, and pass it on.
+
+    Raises
+    ------
+    StudyError : the worker could not write.
+    """
+    if kind == "storage":
+        raise StudyError(f"{text}; what was finished is kept, run again to go on")
+    if kind == "done":
         account.finished += 1
         folder.failure_path(network, account.failures).unlink(missing_ok=True)
-        worker.network = None
-    elif message.kind == "failed":
+    elif kind == "failed":
         account.failed += 1
-        folder.record_failure(network, message.text, account.failures)
-        worker.network = None
-    report(message.kind, network)
-    return True
+        folder.record_failure(network, text, account.failures)
+    report(kind, network)
 
 
 def _bury(worker: _Worker, folder: StudyFolder, account: Account, report: Report) -> None:
     """A worker died: its network goes back to the queue, unless it has killed one before."""
     network = worker.network
+    worker.process.join()
     if network is None:
-        worker.process.join()
         if worker.process.exitcode:
             raise StudyError(
                 f"a worker process ended with exit code {worker.process.exitcode} before it took "
                 "a network; see its message above"
             )
         return
+    put_back(folder, account, report, network, f"(exit code {worker.process.exitcode})")
+
+
+def put_back(
+    folder: StudyFolder,
+    account: Account,
+    report: Report,
+    network: NetworkSpec,
+    how: str | None,
+) -> None:
+    """A network's worker is gone; the network goes back to the queue unless it is done after all.
+
+    Parameters
+    ----------
+    how : how the worker died, which the network is to answer for: at the `MAX_DEATHS`-th time it
+        is recorded as failed. None if the machine was lost, for which it is not.
+    """
     folder.unmark_running(network)
     if account.is_done(network):  # killed between the write and the message
-        account.finished += 1
-        report("done", network)
+        settle(folder, account, report, network, "done", "")
+        return
+    if how is None:
+        account.pending.append(network)
+        report("lost", network)
         return
     deaths = account.deaths[network.network_id] = account.deaths.get(network.network_id, 0) + 1
     if deaths >= MAX_DEATHS:
-        worker.process.join()
-        reason = f"its worker was killed {deaths} times (exit code {worker.process.exitcode})"
-        account.failed += 1
-        folder.record_failure(network, reason, account.failures)
-        report("failed", network)
+        reason = f"its worker was killed {deaths} times {how}".rstrip()
+        settle(folder, account, report, network, "failed", reason)
     else:
         account.pending.append(network)
         report("killed", network)

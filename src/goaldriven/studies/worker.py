@@ -5,7 +5,7 @@ from __future__ import annotations
 import traceback
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
-from typing import Literal
+from typing import Literal, Protocol
 
 from goaldriven.errors import StudyError
 from goaldriven.specs import NetworkSpec
@@ -25,6 +25,12 @@ class Message:
 
     kind: Literal["ready", "epoch", "done", "failed", "storage"]
     text: str = ""
+
+
+class Channel(Protocol):
+    """What takes a worker's messages to its runner."""
+
+    def send(self, message: Message, /) -> None: ...
 
 
 @dataclass(frozen=True)
@@ -62,17 +68,26 @@ def work(connection: Connection, folder: StudyFolder, settings: Settings | Measu
     try:
         connection.send(Message("ready"))
         while (network := connection.recv()) is not None:
-            if isinstance(settings, MeasureSettings):
-                connection.send(_measure_one(connection, folder, network, settings))
-            else:
-                connection.send(_train_one(connection, folder, network, settings))
+            connection.send(perform(connection, folder, network, settings))
             connection.send(Message("ready"))
     except (EOFError, BrokenPipeError, ConnectionResetError):
         return  # the runner is gone; what was finished is on disk
 
 
+def perform(
+    connection: Channel,
+    folder: StudyFolder,
+    network: NetworkSpec,
+    settings: Settings | MeasureSettings,
+) -> Message:
+    """Train or measure one network into ``folder``; what came of it."""
+    if isinstance(settings, MeasureSettings):
+        return _measure_one(connection, folder, network, settings)
+    return _train_one(connection, folder, network, settings)
+
+
 def _train_one(
-    connection: Connection, folder: StudyFolder, network: NetworkSpec, settings: Settings
+    connection: Channel, folder: StudyFolder, network: NetworkSpec, settings: Settings
 ) -> Message:
     from goaldriven.training import train
     from goaldriven.training.checkpoints import checkpoint_path, save_checkpoint
@@ -112,7 +127,7 @@ def _train_one(
 
 
 def _measure_one(
-    connection: Connection, folder: StudyFolder, network: NetworkSpec, settings: MeasureSettings
+    connection: Channel, folder: StudyFolder, network: NetworkSpec, settings: MeasureSettings
 ) -> Message:
     from goaldriven.training.measuring import measure_checkpoints
     from goaldriven.trajectories.measured import measured_ids, write_measured
