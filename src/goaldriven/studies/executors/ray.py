@@ -111,7 +111,8 @@ class _Driver:
                 continue
             if flight.node is None:
                 flight.node = node
-                self.folder.mark_running(flight.network)
+                if not self.folder.running_path(flight.network).exists():
+                    self.folder.mark_running(flight.network)  # the worker has, in a shared folder
             for _ in range(epochs - flight.epochs):
                 self.report("epoch", flight.network)
             flight.epochs = max(flight.epochs, epochs)

@@ -6,8 +6,6 @@ import contextlib
 import logging
 import os
 import socket
-import subprocess
-import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from types import ModuleType
@@ -15,9 +13,11 @@ from typing import Any
 
 from goaldriven.errors import StudyError
 
-REACHED_WITHIN = 10.0
+ANSWER_WITHIN = 5.0
 """Seconds that a cluster has to answer."""
-_PORT_WITHIN = 3.0
+_GREETING = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes((0, 0, 0, 4, 0, 0, 0, 0, 0))
+_SETTINGS_FRAME = b"\x04"
+"""Ray speaks gRPC, over HTTP/2: both sides begin with a frame of settings (RFC 9113, 3.4)."""
 _HELP = (
     "start one ('ray start --head', or the Slurm recipe in examples/slurm_ray.sh), give its "
     "--address, or leave out --executor for the local pool"
@@ -102,40 +102,41 @@ def _arguments(address: str) -> dict[str, Any]:
 
 
 def _check_address(address: str) -> None:
-    """Ray itself waits for more than a minute, and then ends the process."""
-    if address == "local":
+    """Ask whoever listens there to speak; Ray itself waits for long, and then ends the process."""
+    if address == "auto":
+        address = _address_of_this_machine() or "auto"
+    if address in ("auto", "local"):
         return
-    if address != "auto":
-        _check_port(address)
-    if address.startswith("ray://"):
-        return
-    command = [sys.executable, "-m", "ray.scripts.scripts", "health-check", "--skip-version-check"]
-    if address != "auto":
-        command += ["--address", address]
-    try:
-        answer = subprocess.run(
-            command, capture_output=True, text=True, timeout=REACHED_WITHIN, check=False
-        )
-    except subprocess.TimeoutExpired:
-        raise StudyError(
-            f"{_unreachable(address)}: no answer within {REACHED_WITHIN:g} s; {_HELP}"
-        ) from None
-    if answer.returncode:
-        said = [line for line in answer.stderr.strip().splitlines() if line]
-        raise StudyError(f"{_unreachable(address)}: {said[-1] if said else 'none found'}; {_HELP}")
-
-
-def _check_port(address: str) -> None:
     host, _, port = address.removeprefix("ray://").rpartition(":")
-    if not host or not port.isdigit():
+    if not host or not port.isdigit() or int(port) > 65535:
         raise StudyError(
             f"address must be auto, local, HOST:PORT or ray://HOST:PORT, got {address!r}"
         )
     try:
-        socket.create_connection((host.strip("[]"), int(port)), timeout=_PORT_WITHIN).close()
-    except (OSError, OverflowError) as error:
-        reason = getattr(error, "strerror", None) or str(error)
-        raise StudyError(f"{_unreachable(address)}: {reason}; {_HELP}") from None
+        with socket.create_connection((host.strip("[]"), int(port)), timeout=ANSWER_WITHIN) as line:
+            line.sendall(_GREETING)
+            answered = line.recv(4)
+    except TimeoutError:
+        reason = f"no answer within {ANSWER_WITHIN:g} s"
+    except OSError as error:
+        reason = error.strerror or str(error)
+    else:
+        if answered[3:] == _SETTINGS_FRAME:
+            return
+        reason = "what listens there is not Ray"
+    raise StudyError(f"{_unreachable(address)}: {reason}; {_HELP}")
+
+
+def _address_of_this_machine() -> str | None:
+    """Which cluster ``auto`` means, where this version of Ray says so."""
+    if os.environ.get("RAY_ADDRESS"):
+        return os.environ["RAY_ADDRESS"]
+    with contextlib.suppress(Exception):
+        from ray._private import services
+
+        found = services.canonicalize_bootstrap_address("auto")
+        return str(found) if found else None
+    return None
 
 
 def _unreachable(address: str) -> str:
