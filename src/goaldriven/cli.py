@@ -44,6 +44,14 @@ class Executor(StrEnum):
     ray = "ray"
 
 
+class Precision(StrEnum):
+    """Of matrix products on GPUs."""
+
+    fp32 = "fp32"
+    tf32 = "tf32"
+    bf16 = "bf16"
+
+
 StudyDir = Annotated[Path, typer.Argument(metavar="DIR", help="A study's folder.")]
 Jobs = Annotated[
     int | None, typer.Option("--jobs", "-j", min=1, help="Processes; default one per core.")
@@ -141,6 +149,33 @@ def push(folder: StudyDir, url: Url) -> None:
     from goaldriven.commands import copying
 
     copying.push(folder, url)
+
+
+@app.command()
+def plan(
+    study: Annotated[str, typer.Argument(help="A study file (YAML) or the name of a shipped one.")],
+    only: Annotated[
+        str | None, typer.Option("--only", help="Factor levels, e.g. rule=ia,architecture=knet4.")
+    ] = None,
+    gpu: Annotated[
+        list[str] | None,
+        typer.Option("--gpu", metavar="NAME", help="May be repeated; default A100 and H100."),
+    ] = None,
+    precision: Annotated[Precision, typer.Option(help="Of products.")] = Precision.tf32,
+    utilisation: Annotated[
+        float | None,
+        typer.Option(min=0.001, max=1, help="Share of the peak; default an assumption."),
+    ] = None,
+    calibrate: Annotated[
+        bool, typer.Option("--calibrate", help="Time a few steps on --device as well.")
+    ] = False,
+    device: Annotated[str, typer.Option(help="Torch device of --calibrate.")] = "cpu",
+    as_json: Annotated[bool, typer.Option("--json", help="Everything, as JSON.")] = False,
+) -> None:
+    """Tell what a study will take before it is run: FLOPs, GPU-hours, memory, disk."""
+    from goaldriven.commands import planning
+
+    planning.plan(study, only, gpu or [], precision.value, utilisation, calibrate, device, as_json)
 
 
 @app.command()

@@ -48,23 +48,36 @@ def assert_same(a: dict[str, xr.Dataset], b: dict[str, xr.Dataset]) -> None:
 @contextmanager
 def two_nodes() -> Iterator[object]:
     """A cluster of a head and one more node, of one core each; see `ray.cluster_utils`."""
-    from ray.cluster_utils import Cluster
-
-    node = {"num_cpus": 1, "object_store_memory": STORE}
-    cluster = Cluster(initialize_head=True, head_node_args={**node, "include_dashboard": False})
-    cluster.add_node(**node)
+    cluster = _started(tries=3)
     try:
         yield cluster
     finally:
         cluster.shutdown()
 
 
+def _started(tries: int) -> object:
+    """Ray gives a node 30 seconds to start, which a busy machine may overrun."""
+    from ray.cluster_utils import Cluster
+
+    node = {"num_cpus": 1, "object_store_memory": STORE}
+    for left in reversed(range(tries)):
+        cluster = Cluster()
+        try:
+            cluster.add_node(**node, include_dashboard=False)
+            cluster.add_node(**node)
+        except Exception:
+            cluster.shutdown()
+            if not left:
+                raise
+        else:
+            return cluster
+    raise AssertionError
+
+
 def second_node(cluster: object) -> object:
     """The node that is not the head, a new one if it has been killed."""
     others = cluster.worker_nodes  # type: ignore[attr-defined]
     if not others:
-        cluster.add_node(  # type: ignore[attr-defined]
-            num_cpus=1, object_store_memory=STORE
-        )
+        cluster.add_node(num_cpus=1, object_store_memory=STORE)  # type: ignore[attr-defined]
         others = cluster.worker_nodes  # type: ignore[attr-defined]
     return next(iter(others))

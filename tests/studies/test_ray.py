@@ -32,7 +32,6 @@ def cluster():
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
         patch.setenv("RAY_memory_monitor_refresh_ms", "0")  # other tests fill this machine too
-        patch.setenv("RAY_raylet_start_wait_time_s", "240")  # and keep it busy
         patch.setenv("RAY_health_check_failure_threshold", "40")
         with two_nodes() as nodes:
             yield nodes

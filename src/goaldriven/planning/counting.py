@@ -8,6 +8,7 @@ more forward passes) is thereby counted as it is, not by a formula per rule.
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from typing import Any
@@ -198,12 +199,10 @@ class _Step:
     def _one(self, passes: float) -> Work:
         self.credit.set_progress(passes)
         self._optimizer.zero_grad(set_to_none=True)
-        objective = _losses if self.credit.per_stimulus else _loss
+        loss = objective(self.credit, self._model, self._head, self._stimuli, self._labels)
         kept = _Kept(self._model)
         with FlopCounterMode(display=False) as flops, _Operations() as operations, kept.watching():
-            self.credit.backward(
-                partial(objective, self._model, self._head, self._stimuli, self._labels)
-            )
+            self.credit.backward(loss)
             self._optimizer.step()
             self.credit.step()
         return Work(flops.get_total_flops(), operations.count, kept.bytes)
@@ -242,6 +241,13 @@ class _Kept:
             self._alive.append(tensor.detach())
             self.bytes += storage.nbytes()
         return tensor
+
+
+def objective(
+    credit: rules.CreditAssignment, model: nn.Module, head: Head, stimuli: Tensor, labels: Tensor
+) -> Callable[[], Tensor]:
+    """A task's objective by its head, as a closure for `CreditAssignment.backward`."""
+    return partial(_losses if credit.per_stimulus else _loss, model, head, stimuli, labels)
 
 
 def _loss(model: nn.Module, head: Head, stimuli: Tensor, labels: Tensor) -> Tensor:
