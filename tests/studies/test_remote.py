@@ -57,7 +57,7 @@ def test_a_study_at_a_url_is_the_study_in_a_folder(place, tmp_path):
 
 @pytest.mark.parametrize("place", ["file"], indirect=True)
 def test_other_places_are_refused(place, tmp_path):
-    with pytest.raises(StudyError, match="must be a study folder .* got none there"):
+    with pytest.raises(StudyError, match=r"must be a study folder .* got none there"):
         remote.fetch(place, tmp_path / "x")
     (tmp_path / "place" / "study").mkdir(parents=True)
     (tmp_path / "place" / "study" / "thesis.tex").write_text("precious")
