@@ -2,7 +2,7 @@
 
     python benchmarks/ray_overhead.py [--networks 40] [--jobs 1]
 
-Trains tiny networks (an MLP on 64 digits) by the local pool and by a Ray cluster of this machine, as
+Trains tiny networks (an MLP on 64 digits) by the local pool and by a Ray cluster here, as
 many at a time. Start-up is left out on both sides: the clock runs from the first network that is
 finished to the last. Prints the ratio of the times per network, and the difference.
 """
