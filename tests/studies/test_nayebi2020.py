@@ -13,6 +13,7 @@ from goaldriven.specs import NetworkSpec
 from goaldriven.specs.credit import Backprop, FeedbackAlignment, InformationAlignment
 from goaldriven.studies.files import load_study
 
+
 @pytest.fixture(scope="module")
 def networks() -> tuple[NetworkSpec, ...]:
     return load_study("nayebi2020").networks()

@@ -19,9 +19,12 @@ from rich.progress import (
 )
 from rich.table import Table
 
+from goaldriven.errors import StudyError
 from goaldriven.specs import NetworkSpec, Study
 from goaldriven.specs.measurement import MeasurementSpec
 from goaldriven.specs.runtime import RuntimeOptions, parse_every
+from goaldriven.studies import remote
+from goaldriven.studies.executors.ray_cluster import RayOptions
 from goaldriven.studies.files import load_study, parse_selection, select
 from goaldriven.studies.folder import STATES, StudyFolder
 from goaldriven.studies.measuring import is_measured, load_measurements
@@ -43,10 +46,13 @@ class Hardware:
 
 _PLAIN = Hardware()
 
+GPUS_PER_NETWORK = 0.25
+"""Of a GPU, by default."""
+
 
 def run(
     source: str,
-    out: Path | None,
+    out: str | None,
     jobs: int | None,
     only: str | None,
     device: str,
@@ -56,6 +62,7 @@ def run(
     retry_failed: bool,
     hardware: Hardware = _PLAIN,
     stack: str = "off",
+    cluster: RayOptions | None = None,
 ) -> None:
     """Train and measure; a progress bar counts epochs, so that its time left is honest early."""
     stack_size = parse_stack(stack)
@@ -68,18 +75,19 @@ def run(
     networks = select(study, parse_selection(only))
     if hardware.devices * hardware.nodes > 1:
         settings = Settings(device, threads, keep_checkpoints, measured, runtime, every)
-        path = out or Path("results") / study.name
+        path = _local(out or str(Path("results") / study.name))
         _run_on_ranks(path, study, networks, settings, hardware, retry_failed)
         return
-    folder = StudyFolder.create(out or Path("results") / study.name, study)
+    folder = _create(out or str(Path("results") / study.name), study)
     left = [n for n in networks if not folder.is_finished(n)]
     if not retry_failed:
         left = [n for n in left if not folder.failure_path(n).exists()]
     console = Console(stderr=True)
     console.print(
         f"study {study.name}: {len(networks)} networks, {len(networks) - len(left)} there already, "
-        f"{len(left)} to train with {jobs or usable_cores()} processes → {folder.path}",
+        f"{len(left)} to train {_means(jobs, cluster)} → {folder.place}",
         highlight=False,
+        soft_wrap=True,
     )
     _warn_unmeasured(folder, [n for n in networks if n not in left], measured, console)
     try:
@@ -98,6 +106,7 @@ def run(
                 say=lambda text: console.print(text, soft_wrap=True, highlight=False),
                 runtime=runtime,
                 checkpoint_every=every,
+                cluster=cluster,
             )
     except KeyboardInterrupt:
         _say_stopped(console)
@@ -149,14 +158,49 @@ def _say_stopped(console: Console) -> None:
 
 def _say_done(folder: StudyFolder, summary: RunSummary, console: Console) -> None:
     """What there is now; exit code 1 where networks failed."""
-    status(folder.path, networks=False)
+    status(folder, networks=False)
     if summary.failed or summary.skipped_failed:
         console.print(
             f"{summary.failed + summary.skipped_failed} networks failed; their tracebacks are in "
-            f"{folder.path / 'failed'}; --retry-failed trains them again",
+            f"{folder.place}/failed; --retry-failed trains them again",
             style="bold",
+            soft_wrap=True,
         )
         raise typer.Exit(1)
+
+
+def ray_options(
+    address: str, gpus: float | None, cpus: float | None, device: str, threads: int
+) -> RayOptions:
+    """What the command line's options ask of a Ray cluster."""
+    if gpus is None:
+        gpus = GPUS_PER_NETWORK if device.startswith("cuda") else 0.0
+    return RayOptions(address, gpus, float(threads) if cpus is None else cpus)
+
+
+def _local(place: str) -> Path:
+    """A folder for networks that train on several devices each.
+
+    Raises
+    ------
+    StudyError : it is a URL.
+    """
+    if remote.is_url(place):
+        raise StudyError(
+            f"out must be a folder that all machines share with --devices and --nodes, got {place}"
+        )
+    return Path(place)
+
+
+def _create(place: str, study: Study) -> StudyFolder:
+    return remote.create(place, study) if remote.is_url(place) else StudyFolder.create(place, study)
+
+
+def _means(jobs: int | None, cluster: RayOptions | None) -> str:
+    if cluster is None:
+        return f"with {jobs or usable_cores()} processes"
+    shares = f"{cluster.cpus_per_network:g} CPUs and {cluster.gpus_per_network:g} GPUs each"
+    return f"on the Ray cluster {cluster.address!r}, {shares}"
 
 
 def _warn_unmeasured(
@@ -208,6 +252,9 @@ def _reporter(
         elif kind == "apart":
             epochs[key] = 0
             console.print(f"a stack failed; training {network.label} by itself")
+        elif kind == "lost":
+            epochs[key] = 0
+            console.print(f"a node was lost with {network.label}; trying it again")
         else:
             epochs[key] = network.epochs
             ended.add(key)
@@ -219,9 +266,13 @@ def _reporter(
     return report
 
 
-def status(path: Path, networks: bool) -> None:
+def show_status(place: str, networks: bool) -> None:
+    """`status` of the study in a folder or at a URL."""
+    status(remote.open_url(place) if remote.is_url(place) else StudyFolder.open(place), networks)
+
+
+def status(folder: StudyFolder, networks: bool) -> None:
     """Print how many networks are in each state, by rule, or one line per network."""
-    folder = StudyFolder.open(path)
     states = folder.states()
     console = Console()
     if networks:

@@ -7,13 +7,15 @@ DIR/resume/<id>/           what an interrupted training goes on from, where it i
 DIR/measurements/<id>.nc   its observables under measurement conditions, where they were asked for
 DIR/unmeasured/<id>.json   the traceback of a network whose measurement failed
 DIR/failed/<id>.json       the traceback of a network that failed
-DIR/running/<id>.json      which process is at work on a network
+DIR/running/<id>.json      which process, of which machine, is at work on a network
 """
 
 from __future__ import annotations
 
 import json
 import os
+import re
+import socket
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,15 +26,22 @@ from goaldriven.specs import NetworkSpec, Study
 from goaldriven.trajectories.atomic import PARTIAL_SUFFIX, write_bytes
 
 State = Literal["trained", "diverged", "failed", "running", "left"]
+_URL_AS_PATH = re.compile(r"^[A-Za-z][A-Za-z0-9+.-]+:/")
 STATES: tuple[State, ...] = ("trained", "diverged", "failed", "running", "left")
 
 
 @dataclass(frozen=True)
 class StudyFolder:
-    """A folder that belongs to one study."""
+    """A folder that belongs to one study; the mirror of a ``url`` where the study lives at one."""
 
     path: Path
     study: Study
+    url: str | None = None
+
+    @property
+    def place(self) -> str:
+        """Where the study lives, for people."""
+        return self.url or str(self.path)
 
     @classmethod
     def create(cls, path: str | Path, study: Study) -> StudyFolder:
@@ -47,7 +56,7 @@ class StudyFolder:
         if record.exists():
             folder = cls.open(path)
             if folder.study != study:
-                raise StudyError(_other_study(path, folder.study, study))
+                raise StudyError(other_study(path, folder.study, study))
         else:
             if path.exists() and (not path.is_dir() or any(path.iterdir())):
                 raise StudyError(
@@ -75,6 +84,11 @@ class StudyFolder:
         StudyError : there is no such folder, or it holds no readable study.
         """
         path = Path(path)
+        if not path.is_dir() and _URL_AS_PATH.match(str(path)):
+            raise StudyError(
+                f"DIR must be a folder, got what looks like a URL, {str(path)!r}; "
+                "'goaldriven fetch URL DIR' copies a study to a folder"
+            )
         if not path.is_dir():
             raise StudyError(f"DIR must be a study folder, got {str(path)!r}, which does not exist")
         record = path / "study.json"
@@ -135,15 +149,19 @@ class StudyFolder:
         write_bytes(self.failure_path(network, part), json.dumps(content).encode())
 
     def mark_running(self, network: NetworkSpec) -> None:
-        write_bytes(self.running_path(network), json.dumps({"pid": os.getpid()}).encode())
+        who = {"pid": os.getpid(), "host": socket.gethostname()}
+        write_bytes(self.running_path(network), json.dumps(who).encode())
 
     def unmark_running(self, network: NetworkSpec) -> None:
         self.running_path(network).unlink(missing_ok=True)
 
     def _is_running(self, network: NetworkSpec) -> bool:
         try:
-            pid = int(json.loads(self.running_path(network).read_text())["pid"])
-        except (OSError, ValueError, KeyError, TypeError):
+            who = json.loads(self.running_path(network).read_text())
+            if who.get("host", here := socket.gethostname()) != here:
+                return True  # of another machine's processes only their marks can be known
+            pid = int(who["pid"])
+        except (OSError, ValueError, KeyError, TypeError, AttributeError):
             return False
         return process_alive(pid)
 
@@ -182,11 +200,12 @@ def clear_partial(path: Path) -> None:
         leftover.unlink(missing_ok=True)
 
 
-def _other_study(path: Path, there: Study, given: Study) -> str:
+def other_study(place: str | Path, there: Study, given: Study) -> str:
+    """The message for a place that belongs to another study."""
     old, new = there.model_dump(mode="json"), given.model_dump(mode="json")
     differing = [field for field in new if new[field] != old[field]]
     return (
-        f"out must be a folder of study {given.name!r} as it stands in the file; {str(path)!r} "
+        f"out must be a folder of study {given.name!r} as it stands in the file; {str(place)!r} "
         f"belongs to study {there.name!r}, which differs in {', '.join(differing)}; "
         "give another --out"
     )

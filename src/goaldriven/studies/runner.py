@@ -11,6 +11,7 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 
@@ -18,6 +19,8 @@ from goaldriven.errors import StudyError
 from goaldriven.specs import NetworkSpec
 from goaldriven.specs.measurement import MeasurementSpec
 from goaldriven.specs.runtime import DEFAULT, CheckpointEvery, RuntimeOptions
+from goaldriven.studies import remote
+from goaldriven.studies.executors.ray_cluster import RayOptions
 from goaldriven.studies.folder import StudyFolder, clear_partial
 from goaldriven.studies.stacking import StackSize, plan_stacks
 from goaldriven.studies.worker import MeasureSettings, Message, Settings, work
@@ -27,7 +30,8 @@ MAX_DEATHS = 2
 """A network during which this many workers were killed is recorded as failed."""
 
 Report = Callable[[str, NetworkSpec], None]
-"""Called with (kind, network): ``epoch``, ``done``, ``failed``, ``killed``, or ``apart``."""
+"""Called with (kind, network): ``epoch``, ``done``, ``failed``, ``killed`` (its worker was),
+``lost`` (its machine was), or ``apart`` (its stack failed)."""
 
 
 @dataclass(frozen=True)
@@ -79,6 +83,7 @@ def run_study(
     checkpoint_every: CheckpointEvery | None = None,
     stack: StackSize = "off",
     say: Callable[[str], None] | None = None,
+    cluster: RayOptions | None = None,
 ) -> RunSummary:
     """Train every network that has no trajectory yet.
 
@@ -104,6 +109,8 @@ def run_study(
     checkpoint_every : how often a network in training is stored, to go on from when interrupted.
     stack : how many networks train as one program, see `goaldriven.studies.stacking`.
     say : called with what there is to say about stacks.
+    cluster : train on this Ray cluster instead of the local pool; ``jobs`` then is how many
+        networks are handed to it at a time, None for all.
 
     Raises
     ------
@@ -112,6 +119,8 @@ def run_study(
     """
     if jobs is not None and jobs < 1:
         raise StudyError(f"jobs must be at least 1, got {jobs}")
+    if stack != "off" and cluster is not None:
+        raise StudyError(f"stack must be off on a Ray cluster, got {stack!r}")
     if stack != "off" and (runtime != DEFAULT or checkpoint_every is not None):
         raise StudyError(
             "stack must be off with other than the default precision, layout, compilation, "
@@ -122,22 +131,52 @@ def run_study(
     failed_before = [n for n in left if folder.failure_path(n).exists()]
     if not retry_failed:
         left = [n for n in left if n not in failed_before]
-    account = Account(deque(left), folder.is_finished)
+    account = Account(deque(left), partial(remote.is_finished, folder))
     with locked(folder.path, "run"):
         if left:
-            n_workers = min(jobs or usable_cores(), len(left))
-            if stack != "off":
-                account.pending = plan_stacks(left, stack, device, threads, n_workers, say)
             settings = Settings(
                 device, threads, keep_checkpoints, tuple(measurements), runtime, checkpoint_every
             )
-            serve(folder, account, n_workers, settings, report or (lambda *_: None))
+            if stack != "off":
+                n_workers = min(jobs or usable_cores(), len(left))
+                account.pending = plan_stacks(left, stack, device, threads, n_workers, say)
+            _serve(folder, account, jobs, settings, _publishing(folder, report), cluster)
+        remote.refresh(folder)
     return RunSummary(
         finished=account.finished,
         failed=account.failed,
         already_done=sum(folder.is_finished(n) for n in chosen) - account.finished,
         skipped_failed=0 if retry_failed else len(failed_before),
     )
+
+
+def _publishing(folder: StudyFolder, report: Report | None) -> Report:
+    """Upload what is finished before it is reported, where the study lives at a URL."""
+
+    def published(kind: str, network: NetworkSpec) -> None:
+        remote.publish(folder, kind, network)
+        if report is not None:
+            report(kind, network)
+
+    return published
+
+
+def _serve(
+    folder: StudyFolder,
+    account: Account,
+    jobs: int | None,
+    settings: Settings,
+    report: Report,
+    cluster: RayOptions | None,
+) -> None:
+    """By the local pool or a Ray cluster."""
+    if cluster is None:
+        n_workers = min(jobs or usable_cores(), len(account.pending))
+        serve(folder, account, n_workers, settings, report)
+    else:
+        from goaldriven.studies.executors import ray
+
+        ray.serve(folder, account, jobs, settings, report, cluster)
 
 
 def usable_cores() -> int:
@@ -201,18 +240,35 @@ def _hear(worker: _Worker, folder: StudyFolder, account: Account, report: Report
     network = next((n for n in worker.networks if message.network_id in ("", n.network_id)), None)
     if network is None:
         raise RuntimeError(f"a worker without a network reported {message.kind!r}")
-    if message.kind == "storage":
-        raise StudyError(f"{message.text}; what was finished is kept, run again to go on")
-    if message.kind == "done":
+    settle(folder, account, report, network, message.kind, message.text)
+    if message.kind in ("done", "failed"):
+        worker.networks = tuple(n for n in worker.networks if n != network)
+    return True
+
+
+def settle(
+    folder: StudyFolder,
+    account: Account,
+    report: Report,
+    network: NetworkSpec,
+    kind: str,
+    text: str,
+) -> None:
+    """Keep account of what a worker says of its network, and pass it on.
+
+    Raises
+    ------
+    StudyError : the worker could not write.
+    """
+    if kind == "storage":
+        raise StudyError(f"{text}; what was finished is kept, run again to go on")
+    if kind == "done":
         account.finished += 1
         folder.failure_path(network, account.failures).unlink(missing_ok=True)
-        worker.networks = tuple(n for n in worker.networks if n != network)
-    elif message.kind == "failed":
+    elif kind == "failed":
         account.failed += 1
-        folder.record_failure(network, message.text, account.failures)
-        worker.networks = tuple(n for n in worker.networks if n != network)
-    report(message.kind, network)
-    return True
+        folder.record_failure(network, text, account.failures)
+    report(kind, network)
 
 
 def _bury(worker: _Worker, folder: StudyFolder, account: Account, report: Report) -> None:
@@ -220,39 +276,49 @@ def _bury(worker: _Worker, folder: StudyFolder, account: Account, report: Report
 
     Networks of a stack go back one by one, each with both of its tries.
     """
+    worker.process.join()
     if not worker.networks:
-        worker.process.join()
         if worker.process.exitcode:
             raise StudyError(
                 f"a worker process ended with exit code {worker.process.exitcode} before it took "
                 "a network; see its message above"
             )
         return
+    alone = len(worker.networks) == 1
     for network in worker.networks:
-        _put_back(network, len(worker.networks) > 1, worker, folder, account, report)
+        how = f"(exit code {worker.process.exitcode})"
+        put_back(folder, account, report, network, how, counts=alone)
 
 
-def _put_back(
-    network: NetworkSpec,
-    of_stack: bool,
-    worker: _Worker,
+def put_back(
     folder: StudyFolder,
     account: Account,
     report: Report,
+    network: NetworkSpec,
+    how: str | None,
+    counts: bool = True,
 ) -> None:
+    """A network's worker is gone; the network goes back to the queue unless it is done after all.
+
+    Parameters
+    ----------
+    how : how the worker died, which the network is to answer for: at the `MAX_DEATHS`-th time it
+        is recorded as failed. None if the machine was lost, for which it is not.
+    counts : whether this death is one of those; not where others of a stack may be to blame.
+    """
     folder.unmark_running(network)
     if account.is_done(network):  # killed between the write and the message
-        account.finished += 1
-        report("done", network)
+        settle(folder, account, report, network, "done", "")
         return
-    deaths = account.deaths.get(network.network_id, 0) + (0 if of_stack else 1)
+    if how is None:
+        account.pending.append(network)
+        report("lost", network)
+        return
+    deaths = account.deaths.get(network.network_id, 0) + counts
     account.deaths[network.network_id] = deaths
     if deaths >= MAX_DEATHS:
-        worker.process.join()
-        reason = f"its worker was killed {deaths} times (exit code {worker.process.exitcode})"
-        account.failed += 1
-        folder.record_failure(network, reason, account.failures)
-        report("failed", network)
+        reason = f"its worker was killed {deaths} times {how}".rstrip()
+        settle(folder, account, report, network, "failed", reason)
     else:
         account.pending.append(network)
         report("killed", network)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import traceback
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol
 
 from goaldriven.errors import StudyError
 from goaldriven.specs import NetworkSpec
@@ -31,6 +31,12 @@ class Message:
     kind: Literal["ready", "epoch", "done", "failed", "storage", "apart"]
     text: str = ""
     network_id: str = ""
+
+
+class Channel(Protocol):
+    """What takes a worker's messages to its runner."""
+
+    def send(self, message: Message, /) -> None: ...
 
 
 @dataclass(frozen=True)
@@ -74,25 +80,29 @@ def work(connection: Connection, folder: StudyFolder, settings: Settings | Measu
     try:
         connection.send(Message("ready"))
         while (network := connection.recv()) is not None:
-            if isinstance(settings, MeasureSettings):
-                connection.send(_measure_one(connection, folder, network, settings))
-            elif isinstance(network, tuple):
+            if isinstance(network, tuple) and isinstance(settings, Settings):
                 train_stacked(connection, folder, network, settings, train_one)
             else:
-                connection.send(train_one(connection, folder, network, settings))
+                connection.send(perform(connection, folder, network, settings))
             connection.send(Message("ready"))
     except (EOFError, BrokenPipeError, ConnectionResetError):
         return  # the runner is gone; what was finished is on disk
 
 
-class Teller(Protocol):
-    """Who is told of every epoch: the runner at the other end of a connection, for instance."""
-
-    def send(self, obj: Any, /) -> None: ...
+def perform(
+    connection: Channel,
+    folder: StudyFolder,
+    network: NetworkSpec,
+    settings: Settings | MeasureSettings,
+) -> Message:
+    """Train or measure one network into ``folder``; what came of it."""
+    if isinstance(settings, MeasureSettings):
+        return _measure_one(connection, folder, network, settings)
+    return train_one(connection, folder, network, settings)
 
 
 def train_one(
-    connection: Teller,
+    connection: Channel,
     folder: StudyFolder,
     network: NetworkSpec,
     settings: Settings,
@@ -149,7 +159,7 @@ def train_one(
 
 
 def _measure_one(
-    connection: Connection, folder: StudyFolder, network: NetworkSpec, settings: MeasureSettings
+    connection: Channel, folder: StudyFolder, network: NetworkSpec, settings: MeasureSettings
 ) -> Message:
     from goaldriven.training.measuring import measure_checkpoints
     from goaldriven.trajectories.measured import measured_ids, write_measured

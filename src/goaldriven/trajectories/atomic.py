@@ -4,11 +4,17 @@ from __future__ import annotations
 
 import contextlib
 import os
+import secrets
 from pathlib import Path
 
 from goaldriven.errors import StudyError
 
 PARTIAL_SUFFIX = ".partial"
+
+
+def partial_name(name: str) -> str:
+    """A hidden name to write a file under; processes of all machines have different ones."""
+    return f".{name}.{os.getpid()}-{secrets.token_hex(4)}{PARTIAL_SUFFIX}"
 
 
 def write_bytes(path: str | Path, content: bytes) -> None:
@@ -23,7 +29,7 @@ def write_bytes(path: str | Path, content: bytes) -> None:
     StudyError : naming the path and the reason (disk full, no permission, …); nothing is left.
     """
     target = Path(path)
-    partial = target.with_name(f".{target.name}.{os.getpid()}{PARTIAL_SUFFIX}")
+    partial = target.with_name(partial_name(target.name))
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         with open(partial, "wb") as stream:

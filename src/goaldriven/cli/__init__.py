@@ -9,6 +9,7 @@ from typing import Annotated
 
 import typer
 
+from goaldriven.cli import synapses, trajectories
 from goaldriven.errors import GoaldrivenError
 
 app = typer.Typer(
@@ -35,6 +36,13 @@ class Grid(StrEnum):
 
     quick = "quick"
     paper = "paper"
+
+
+class Executor(StrEnum):
+    """Where networks are trained."""
+
+    local = "local"
+    ray = "ray"
 
 
 class Precision(StrEnum):
@@ -70,7 +78,10 @@ def list_(table: Annotated[Table, typer.Argument(help="Which table.")]) -> None:
 def run(
     study: Annotated[str, typer.Argument(help="A study file (YAML) or the name of a shipped one.")],
     out: Annotated[
-        Path | None, typer.Option("--out", "-o", help="Folder; default results/<study>.")
+        str | None,
+        typer.Option(
+            "--out", "-o", metavar="PATH|URL", help="Folder or URL; default results/<study>."
+        ),
     ] = None,
     jobs: Jobs = None,
     only: Annotated[
@@ -127,6 +138,20 @@ def run(
     keep_last: Annotated[
         bool, typer.Option("--keep-last", help="Keep the last of these when finished.")
     ] = False,
+    executor: Annotated[
+        Executor, typer.Option(help="This machine's processes, or a Ray cluster.")
+    ] = Executor.local,
+    address: Annotated[
+        str,
+        typer.Option(help="Of the Ray cluster: auto, HOST:PORT, ray://HOST:PORT; local makes one."),
+    ] = "auto",
+    gpus_per_network: Annotated[
+        float | None,
+        typer.Option(min=0, help="Ray: share of a GPU; default 0.25 with --device cuda, else 0."),
+    ] = None,
+    cpus_per_network: Annotated[
+        float | None, typer.Option(min=0, help="Ray: cores; default --threads.")
+    ] = None,
 ) -> None:
     """Train and measure a study's networks; resumes where it stopped."""
     from goaldriven.commands import running
@@ -138,10 +163,60 @@ def run(
         "micro_batch": micro_batch,
         "batch_norm": batch_norm.value,
     }
+    cluster = None
+    if executor is Executor.ray:
+        cluster = running.ray_options(address, gpus_per_network, cpus_per_network, device, threads)
     running.run(
         study, out, jobs, only, device, threads, keep_checkpoints, measurements, retry_failed,
-        running.Hardware(devices, nodes, options, checkpoint_every, keep_last), stack,
+        running.Hardware(devices, nodes, options, checkpoint_every, keep_last), stack, cluster,
     )  # fmt: skip
+
+
+Url = Annotated[str, typer.Argument(metavar="URL", help="Where the study lives: s3://…, file://…")]
+WithCheckpoints = Annotated[bool, typer.Option("--checkpoints", help="The checkpoints as well.")]
+
+
+@app.command()
+def fetch(url: Url, folder: StudyDir, checkpoints: WithCheckpoints = False) -> None:
+    """Copy a study from a URL to a folder: what is missing there."""
+    from goaldriven.commands import copying
+
+    copying.fetch(url, folder, checkpoints)
+
+
+@app.command()
+def push(folder: StudyDir, url: Url) -> None:
+    """Copy a study's finished networks from a folder to a URL: what is missing there."""
+    from goaldriven.commands import copying
+
+    copying.push(folder, url)
+
+
+@app.command()
+def plan(
+    study: Annotated[str, typer.Argument(help="A study file (YAML) or the name of a shipped one.")],
+    only: Annotated[
+        str | None, typer.Option("--only", help="Factor levels, e.g. rule=ia,architecture=knet4.")
+    ] = None,
+    gpu: Annotated[
+        list[str] | None,
+        typer.Option("--gpu", metavar="NAME", help="May be repeated; default A100 and H100."),
+    ] = None,
+    precision: Annotated[Precision, typer.Option(help="Of products.")] = Precision.tf32,
+    utilisation: Annotated[
+        float | None,
+        typer.Option(min=0.001, max=1, help="Share of the peak; default an assumption."),
+    ] = None,
+    calibrate: Annotated[
+        bool, typer.Option("--calibrate", help="Time a few steps on --device as well.")
+    ] = False,
+    device: Annotated[str, typer.Option(help="Torch device of --calibrate.")] = "cpu",
+    as_json: Annotated[bool, typer.Option("--json", help="Everything, as JSON.")] = False,
+) -> None:
+    """Tell what a study will take before it is run: FLOPs, GPU-hours, memory, disk."""
+    from goaldriven.commands import planning
+
+    planning.plan(study, only, gpu or [], precision.value, utilisation, calibrate, device, as_json)
 
 
 @app.command()
@@ -190,13 +265,13 @@ def search(
 
 @app.command()
 def status(
-    folder: StudyDir,
+    folder: Annotated[str, typer.Argument(metavar="DIR|URL", help="A study's folder or URL.")],
     networks: Annotated[bool, typer.Option("--networks", help="One line per network.")] = False,
 ) -> None:
     """Count the networks that are trained, diverged, failed, running and left."""
     from goaldriven.commands import running
 
-    running.status(folder, networks)
+    running.show_status(folder, networks)
 
 
 @app.command()
@@ -236,6 +311,8 @@ def identify(
     )
 
 
+app.add_typer(trajectories.app, name="trajectories")
+app.add_typer(synapses.app, name="synapses")
 experiments = typer.Typer(
     help="The experiments of the paper and their controls, on a study.", no_args_is_help=True
 )
@@ -267,138 +344,6 @@ def experiment_run(
     experimenting.run_experiments(folder, names or [], grid.value, splits, seed, jobs)
 
 
-trajectories = typer.Typer(
-    help="Import, export, merge, look into and check trajectories.", no_args_is_help=True
-)
-app.add_typer(trajectories, name="trajectories")
-Folder = Annotated[Path, typer.Argument(metavar="DIR", help="A study's folder or a collection.")]
-
-
-@trajectories.command("import")
-def trajectories_import(
-    file: Annotated[Path, typer.Argument(help="A file in the published format (dataset.pkl).")],
-    out: Annotated[Path, typer.Option("--out", "-o", help="Folder of the collection.")],
-    record_every: Annotated[int, typer.Option(min=1, help="Epochs between two records.")] = 5,
-    field: Annotated[
-        list[str] | None,
-        typer.Option(metavar="OURS=THEIRS", help="A field of 'meta' under another name."),
-    ] = None,
-) -> None:
-    """Read a file in the published format; nothing in it is executed."""
-    from goaldriven.commands import collecting
-
-    collecting.import_published(file, out, record_every, field or [])
-
-
-@trajectories.command("export")
-def trajectories_export(
-    folder: Folder, file: Annotated[Path, typer.Argument(help="The file to write.")]
-) -> None:
-    """Write trajectories in the published format."""
-    from goaldriven.commands import collecting
-
-    collecting.export_published(folder, file)
-
-
-@trajectories.command("merge")
-def trajectories_merge(
-    folders: Annotated[list[Path], typer.Argument(metavar="DIR...", help="Study folders.")],
-    out: Annotated[Path, typer.Option("--out", "-o", help="Folder of the collection.")],
-) -> None:
-    """Put the networks of several folders into one."""
-    from goaldriven.commands import collecting
-
-    collecting.merge_folders(folders, out)
-
-
-@trajectories.command("info")
-def trajectories_info(folder: Folder) -> None:
-    """Tell what a folder of trajectories holds."""
-    from goaldriven.commands import collecting
-
-    collecting.show_info(folder)
-
-
-@trajectories.command("validate")
-def trajectories_validate(folder: Folder) -> None:
-    """Check every trajectory of a folder."""
-    from goaldriven.commands import collecting
-
-    collecting.validate_folder(folder)
-
-
-synapses = typer.Typer(
-    help="Rules of synaptic dynamics: sizes of synapses over days.", no_args_is_help=True
-)
-app.add_typer(synapses, name="synapses")
-Bootstraps = Annotated[int, typer.Option(min=2, help="Resamples of dendrites.")]
-Seed = Annotated[int, typer.Option(min=0, help="Seed of resamples and simulations.")]
-
-
-@synapses.command("fit")
-def synapses_fit(
-    table: Annotated[
-        Path, typer.Argument(metavar="TABLE", help="Sizes of synapses: .csv, .npz, .nwb or .nc.")
-    ],
-    group: Annotated[
-        str | None,
-        typer.Option(
-            metavar="NAME", help="Column of groups (cell types) in a CSV file, or one group."
-        ),
-    ] = None,
-    out: Annotated[
-        Path | None, typer.Option("--out", "-o", help="Folder; default results/synapses_<table>.")
-    ] = None,
-    bootstraps: Bootstraps = 1000,
-    seed: Seed = 0,
-    common_sessions: Annotated[
-        bool,
-        typer.Option(
-            "--common-sessions", help="Only sessions in which all dendrites of a group were seen."
-        ),
-    ] = False,
-    drop_absent: Annotated[
-        bool, typer.Option("--drop-absent", help="Leave out synapses that are never present.")
-    ] = False,
-) -> None:
-    """Describe a table of synaptic sizes and fit Markov and Kesten models to it."""
-    from goaldriven.commands import synapses as command
-
-    command.fit(table, group, out, bootstraps, seed, common_sessions, drop_absent)
-
-
-@synapses.command("demo")
-def synapses_demo(
-    out: Annotated[
-        Path | None, typer.Option("--out", "-o", help="Folder; default results/synapses_demo.")
-    ] = None,
-    bootstraps: Bootstraps = 1000,
-    seed: Seed = 0,
-) -> None:
-    """The same for the published synapses of Melander et al. 2021."""
-    from goaldriven.commands import synapses as command
-
-    command.demo(out, bootstraps, seed)
-
-
-@synapses.command("networks")
-def synapses_networks(
-    folder: StudyDir,
-    out: Annotated[
-        Path | None, typer.Option("--out", "-o", help="Folder; default DIR/synapses.")
-    ] = None,
-    synapses: Annotated[
-        int, typer.Option(min=1, help="Weights to follow per layer of a network.")
-    ] = 20,
-    bootstraps: Bootstraps = 100,
-    seed: Seed = 0,
-) -> None:
-    """The Kesten fit and the comparison of rules on the weights of a study's networks."""
-    from goaldriven.commands import synapses as command
-
-    command.networks(folder, out, synapses, bootstraps, seed)
-
-
 @app.command()
 def report(folder: StudyDir) -> None:
     """Write DIR/report.html: one self-contained page."""
@@ -427,7 +372,3 @@ def main() -> None:
         sys.exit(2)
     except KeyboardInterrupt:
         sys.exit(130)
-
-
-if __name__ == "__main__":
-    main()

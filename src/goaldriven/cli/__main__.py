@@ -1,0 +1,5 @@
+"""``python -m goaldriven.cli``."""
+
+from goaldriven.cli import main
+
+main()

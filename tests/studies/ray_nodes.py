@@ -1,0 +1,83 @@
+"""Two Ray nodes on this machine, an S3-compatible store, and the studies that are trained there."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import xarray as xr
+
+from goaldriven.specs import Study
+from goaldriven.studies import StudyFolder
+from goaldriven.trajectories import read
+
+STORE = 78_643_200  # bytes; the least that Ray allows
+
+
+def study_of(n_networks: int, **changes: object) -> Study:
+    """So many tiny networks on a handful of digits, a fraction of a second each."""
+    fields = {
+        "name": "tiny",
+        "tasks": [{"name": "digits", "train_limit": 64, "validation_limit": 32}],
+        "architectures": [{"name": "mlp", "hidden": [16]}],
+        "rules": ["sgdm", "fa"] if n_networks > 1 else ["sgdm"],
+        "batch_sizes": [32],
+        "model_seeds": list(range(max(1, n_networks // 2))),
+        "epochs": 6,
+        "record_every": 3,
+    }
+    return Study(**fields | changes)
+
+
+def trajectories(folder: StudyFolder) -> dict[str, xr.Dataset]:
+    """By network, without the times that they took."""
+    times = {"seconds": 0.0, "recording_seconds": 0.0}
+    return {
+        n.network_id: read(folder.trajectory_path(n)).assign_attrs(times)
+        for n in folder.study.networks()
+    }
+
+
+def assert_same(a: dict[str, xr.Dataset], b: dict[str, xr.Dataset]) -> None:
+    """Bit for bit."""
+    assert a.keys() == b.keys()
+    for network_id in a:
+        xr.testing.assert_identical(a[network_id], b[network_id])
+
+
+@contextmanager
+def two_nodes() -> Iterator[object]:
+    """A cluster of a head and one more node, of one core each; see `ray.cluster_utils`."""
+    cluster = _started(tries=3)
+    try:
+        yield cluster
+    finally:
+        cluster.shutdown()
+
+
+def _started(tries: int) -> object:
+    """Ray gives a node 30 seconds to start, which a busy machine may overrun."""
+    from ray.cluster_utils import Cluster
+
+    node = {"num_cpus": 1, "object_store_memory": STORE}
+    for left in reversed(range(tries)):
+        cluster = Cluster()
+        try:
+            cluster.add_node(**node, include_dashboard=False)
+            cluster.add_node(**node)
+        except Exception:
+            cluster.shutdown()
+            if not left:
+                raise
+        else:
+            return cluster
+    raise AssertionError
+
+
+def second_node(cluster: object) -> object:
+    """The node that is not the head, a new one if it has been killed."""
+    others = cluster.worker_nodes  # type: ignore[attr-defined]
+    if not others:
+        cluster.add_node(num_cpus=1, object_store_memory=STORE)  # type: ignore[attr-defined]
+        others = cluster.worker_nodes  # type: ignore[attr-defined]
+    return next(iter(others))
