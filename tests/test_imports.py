@@ -42,7 +42,12 @@ COMMON = {"specs", "errors", "layers", "modes"}
 LOWEST = {"errors", "layers", "heads", "modes"}
 TORCH_FREE = ("specs", "errors", "layers", "trajectories", "identify", "synapses", "report",
               "studies", "cli", "commands", "__init__")  # fmt: skip
-TORCH_ALLOWED = {"identify/conv1d.py", "identify/transformer.py", "studies/worker.py"}
+TORCH_ALLOWED = {
+    "identify/conv1d.py",
+    "identify/transformer.py",
+    "studies/worker.py",
+    "studies/executors/ray_task.py",
+}
 
 
 def _part(path: Path) -> str:

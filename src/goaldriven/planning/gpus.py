@@ -50,7 +50,7 @@ GPUS: dict[str, Gpu] = {
         _gpu("H200", 67.0, 494.7, 989.4, 141),
     )
 }
-"""Without tf32 (T4, V100) and where it is no faster (GeForce), the tf32 column is that of float32."""
+"""Without tf32 (T4, V100), or where it is no faster (GeForce), its column is that of float32."""
 
 DEFAULT_GPUS = ("A100", "H100")
 
