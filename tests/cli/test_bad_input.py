@@ -19,8 +19,8 @@ from goaldriven.studies.files import shipped_studies
 BASE = "name: s\ntasks: [digits]\narchitectures: [knet4]\nrules: [sgdm]\n"
 FACTORS = "architecture, batch_size, data_seed, model_seed, rule, task"
 STUDY_KEYS = (
-    "architectures, batch_sizes, data_seeds, description, epochs, exclude, model_seeds, name, "
-    "record_every, rules, tasks"
+    "adjust, architectures, batch_sizes, data_seeds, description, epochs, exclude, model_seeds, "
+    "name, record_every, rules, tasks"
 )
 SGDM_KEYS = (
     "learning_rate, momentum, name, nesterov, reference_batch_size, schedule, update_noise, "

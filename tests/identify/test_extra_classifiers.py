@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -116,8 +115,7 @@ def test_the_command_line_passes_on_what_is_chosen(monkeypatch, tmp_path):
 
     monkeypatch.setattr("goaldriven.identify.identify", run)
     monkeypatch.setattr("goaldriven.trajectories.load_examples", lambda folder: None)
-    folder = SimpleNamespace(open=lambda path: SimpleNamespace(path=path))
-    monkeypatch.setattr(identifying, "StudyFolder", folder)
+    monkeypatch.setattr(identifying, "whole", lambda path, console: None)
     for chosen in ([], ["--classifier", "rocket", "--classifier", "svm"]):
         monkeypatch.setattr("sys.argv", ["goaldriven", "identify", str(tmp_path), *chosen])
         with pytest.raises(SystemExit):

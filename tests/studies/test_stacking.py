@@ -137,7 +137,7 @@ def test_a_stack_that_fails_is_trained_network_by_network(tmp_path, monkeypatch)
     monkeypatch.setattr("goaldriven.training.stacked.train_stack", fail)
     wire = Wire()
     networks = study.networks()
-    stack_worker.train_stacked(wire, folder, networks, worker.Settings(), worker._train_one)
+    stack_worker.train_stacked(wire, folder, networks, worker.Settings(), worker.train_one)
     apart = [m for m in wire.sent if m.kind == "apart"]
     assert [m.network_id for m in apart] == [n.network_id for n in networks]
     assert "CUDA out of memory" in apart[0].text

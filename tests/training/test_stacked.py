@@ -78,8 +78,8 @@ def _double(batch):
     return dataclasses.replace(batch, stimuli=batch.stimuli.double())
 
 
-def build_double(one: NetworkSpec, device: str = "cpu"):
-    network = build(one, device)
+def build_double(one: NetworkSpec, *place):
+    network = build(one, *place)
     network.model.double()
     return dataclasses.replace(network, task=DoubleTask(network.task))
 

@@ -65,11 +65,14 @@ def write_networks(moments: pd.DataFrame, fits: pd.DataFrame, folder: str | Path
 
 
 def _page(title: str, subtitle: str, sections: Sequence[Section], folder: Path) -> Path:
-    """The figures, each in a file, and then the page."""
+    """The figures, each in a file, and then the page.
+
+    The page is rendered first: saving a figure in one format moves its layout in the next a little.
+    """
+    page = render(title, subtitle, sections, f"Written by goaldriven {goaldriven.__version__}.")
     for plate in (b for s in sections for b in s.blocks if isinstance(b, Plate)):
         for ending in _FORMATS:
             write_bytes(folder / "figures" / f"{plate.key}.{ending}", _picture(plate, ending))
-    page = render(title, subtitle, sections, f"Written by goaldriven {goaldriven.__version__}.")
     path = folder / "report.html"
     write_bytes(path, page.encode("utf-8"))
     return path
