@@ -42,6 +42,17 @@ def options(cluster) -> RayOptions:
     return RayOptions(cluster.address)
 
 
+@pytest.fixture
+def joined(options):
+    """A connection that is there before the run, and stays: its workers need not start anew."""
+    import ray
+
+    if not ray.is_initialized():
+        ray.init(options.address, log_to_driver=False, logging_level="ERROR")
+    yield options
+    assert ray.is_initialized()
+
+
 @pytest.fixture(scope="module")
 def local(tmp_path_factory) -> StudyFolder:
     """The 24 networks by the local pool."""
@@ -77,7 +88,7 @@ def test_a_study_begun_here_ends_on_a_cluster_that_loses_a_node(cluster, options
 
 
 @pytest.mark.slow
-def test_a_network_that_kills_its_workers_fails_and_no_other_does(options, tmp_path):
+def test_a_network_that_kills_its_workers_fails_and_no_other_does(joined, tmp_path):
     study = study_of(4, epochs=200, record_every=100)
     folder, (victim, other, *_) = StudyFolder.create(tmp_path / "out", study), study.networks()
     kinds = []
@@ -89,7 +100,7 @@ def test_a_network_that_kills_its_workers_fails_and_no_other_does(options, tmp_p
             if pid != os.getpid():
                 os.kill(pid, signal.SIGKILL)
 
-    summary = run_study(folder, [victim, other], report=report, cluster=options)
+    summary = run_study(folder, [victim, other], report=report, cluster=joined)
     assert (summary.finished, summary.failed) == (1, 1)
     assert ("killed", victim) in kinds
     said = json.loads(folder.failure_path(victim).read_text())["traceback"]
@@ -100,12 +111,12 @@ def test_a_network_that_kills_its_workers_fails_and_no_other_does(options, tmp_p
 
 
 def test_files_of_nodes_that_share_no_disk_come_back_through_the_driver(
-    options, tmp_path, monkeypatch
+    joined, tmp_path, monkeypatch
 ):
     study = study_of(2)
     folder = StudyFolder.create(tmp_path / "out", study)
     monkeypatch.setattr(executor, "_token", _no_token)
-    run_study(folder, cluster=options, keep_checkpoints=True)
+    run_study(folder, cluster=joined, keep_checkpoints=True)
     here = StudyFolder.create(tmp_path / "here", study)
     run_study(here, jobs=1, keep_checkpoints=True)
     assert_same(trajectories(folder), trajectories(here))
@@ -128,50 +139,50 @@ class _no_token:
         return None
 
 
-def test_a_folder_that_takes_no_more_ends_the_run_and_loses_nothing(options, tmp_path):
+def test_a_folder_that_takes_no_more_ends_the_run_and_loses_nothing(joined, tmp_path):
     """A file in the place of the folder of trajectories: the worker's writes fail, as on a full
     disk."""
     folder = StudyFolder.create(tmp_path / "out", study_of(2))
     first, second = folder.study.networks()
-    run_study(folder, [first], cluster=options)
+    run_study(folder, [first], cluster=joined)
     (folder.path / "networks").rename(folder.path / "aside")
     (folder.path / "networks").write_text("")
     with pytest.raises(StudyError, match=r"cannot write .*run again to go on"):
-        run_study(folder, [second], cluster=options)
+        run_study(folder, [second], cluster=joined)
     (folder.path / "networks").unlink()
     (folder.path / "aside").rename(folder.path / "networks")
-    summary = run_study(folder, cluster=options)
+    summary = run_study(folder, cluster=joined)
     assert (summary.finished, summary.already_done) == (1, 1)
 
 
-def test_nodes_with_other_code_are_refused(options, tmp_path, monkeypatch):
+def test_nodes_with_other_code_are_refused(joined, tmp_path, monkeypatch):
     folder = StudyFolder.create(tmp_path / "out", study_of(1))
     monkeypatch.setattr(executor, "code_version", lambda: "9.9 (sources 0)")
     with pytest.raises(StudyError, match=r"driver's goaldriven, 9.9 .*; node .* has 0\.\d"):
-        run_study(folder, cluster=options)
+        run_study(folder, cluster=joined)
     assert folder.count() == {"left": 1}
 
 
-def test_what_no_node_can_hold_is_refused(options, tmp_path):
+def test_what_no_node_can_hold_is_refused(joined, tmp_path):
     folder = StudyFolder.create(tmp_path / "out", study_of(1))
-    too_large = RayOptions(options.address, cpus_per_network=64)
+    too_large = RayOptions(joined.address, cpus_per_network=64)
     with pytest.raises(StudyError, match=r"must fit on a node of the cluster, got 64 and 0"):
         run_study(folder, cluster=too_large)
     with pytest.raises(StudyError, match="gpus_per_network must be above 0 with device cuda"):
-        run_study(folder, device="cuda", cluster=options)
+        run_study(folder, device="cuda", cluster=joined)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGKILL])
-def test_a_driver_that_was_stopped_or_killed_goes_on(options, tmp_path, sent):
+def test_a_driver_that_was_stopped_or_killed_goes_on(joined, tmp_path, sent):
     study, out = tmp_path / "study.yaml", tmp_path / "out"
     study.write_text(
         "name: long\ntasks: [{name: digits, train_limit: 64, validation_limit: 32}]\n"
         "architectures: [{name: mlp, hidden: [16]}]\nrules: [sgdm]\nbatch_sizes: [32]\n"
-        "model_seeds: [0, 1, 2, 3, 4, 5]\nepochs: 200\nrecord_every: 100\n"
+        "model_seeds: [0, 1, 2, 3, 4, 5]\nepochs: 100\nrecord_every: 50\n"
     )
     command = [sys.executable, "-m", "goaldriven.cli", "run", str(study), "--out", str(out),
-               "--executor", "ray", "--address", options.address]  # fmt: skip
+               "--executor", "ray", "--address", joined.address]  # fmt: skip
     driver = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True)
     deadline = time.monotonic() + 120
     while not list(out.glob("networks/*.nc")) and time.monotonic() < deadline:
@@ -188,7 +199,7 @@ def test_a_driver_that_was_stopped_or_killed_goes_on(options, tmp_path, sent):
         assert "Traceback" not in said
         assert not list(out.glob("running/*"))
     folder = StudyFolder.open(out)
-    assert run_study(folder, cluster=options).finished <= 6 - len(finished)
+    assert run_study(folder, cluster=joined).finished <= 6 - len(finished)
     assert folder.count() == {"trained": 6}
     assert {n: (out / "networks" / n).stat().st_mtime_ns for n in finished} == finished
 
