@@ -7,10 +7,11 @@ import os
 import shutil
 import signal
 import socket
-import subprocess
 import sys
 import threading
 import time
+from pathlib import Path
+from subprocess import PIPE, Popen
 
 import pytest
 
@@ -129,6 +130,7 @@ def test_a_network_that_kills_its_workers_fails_and_no_other_does(joined, tmp_pa
     assert 1 <= epochs.count(other) <= 10_000
 
 
+@pytest.mark.slow
 def test_files_of_nodes_that_share_no_disk_come_back_through_the_driver(
     joined, tmp_path, monkeypatch
 ):
@@ -158,6 +160,7 @@ class _no_token:
         return None
 
 
+@pytest.mark.slow
 def test_a_folder_that_takes_no_more_ends_the_run_and_loses_nothing(joined, tmp_path):
     """A file in the place of the folder of trajectories: the worker's writes fail, as on a full
     disk."""
@@ -174,6 +177,7 @@ def test_a_folder_that_takes_no_more_ends_the_run_and_loses_nothing(joined, tmp_
     assert (summary.finished, summary.already_done) == (1, 1)
 
 
+@pytest.mark.slow
 def test_nodes_with_other_code_are_refused(joined, tmp_path, monkeypatch):
     folder = StudyFolder.create(tmp_path / "out", study_of(1))
     monkeypatch.setattr(executor, "code_version", lambda: "9.9 (sources 0)")
@@ -182,6 +186,7 @@ def test_nodes_with_other_code_are_refused(joined, tmp_path, monkeypatch):
     assert folder.count() == {"left": 1}
 
 
+@pytest.mark.slow
 def test_what_no_node_can_hold_is_refused(joined, tmp_path):
     folder = StudyFolder.create(tmp_path / "out", study_of(1))
     too_large = RayOptions(joined.address, cpus_per_network=64)
@@ -191,9 +196,8 @@ def test_what_no_node_can_hold_is_refused(joined, tmp_path):
         run_study(folder, device="cuda", cluster=joined)
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGKILL])
-def test_a_driver_that_was_stopped_or_killed_goes_on(joined, tmp_path, sent):
+def driver_with_a_network_done(options: RayOptions, tmp_path: Path) -> tuple[Popen, Path]:
+    """``goaldriven run`` on a study of four networks of seconds each, the first of them done."""
     study, out = tmp_path / "study.yaml", tmp_path / "out"
     study.write_text(
         "name: long\ntasks: [{name: digits, train_limit: 64, validation_limit: 32}]\n"
@@ -201,11 +205,18 @@ def test_a_driver_that_was_stopped_or_killed_goes_on(joined, tmp_path, sent):
         "model_seeds: [0, 1, 2, 3]\nepochs: 4000\nrecord_every: 2000\n"
     )
     command = [sys.executable, "-m", "goaldriven.cli", "run", str(study), "--out", str(out),
-               "--executor", "ray", "--address", joined.address]  # fmt: skip
-    driver = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True)
+               "--executor", "ray", "--address", options.address]  # fmt: skip
+    driver = Popen(command, stderr=PIPE, text=True, start_new_session=True)
     deadline = time.monotonic() + 120
     while not list(out.glob("networks/*.nc")) and time.monotonic() < deadline:
         time.sleep(0.02)
+    return driver, out
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGKILL])
+def test_a_driver_that_was_stopped_or_killed_goes_on(joined, tmp_path, sent):
+    driver, out = driver_with_a_network_done(joined, tmp_path)
     driver.send_signal(sent)
     _, said = driver.communicate(timeout=60)
     finished = {p.name: p.stat().st_mtime_ns for p in out.glob("networks/*.nc")}
