@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
+import os
+import signal
+import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -81,3 +86,31 @@ def second_node(cluster: object) -> object:
         cluster.add_node(num_cpus=1, object_store_memory=STORE)  # type: ignore[attr-defined]
         others = cluster.worker_nodes  # type: ignore[attr-defined]
     return next(iter(others))
+
+
+def at_work(node: object, folder: StudyFolder) -> list[int]:
+    """The processes of a node that are training a network now; none where the node has gone."""
+    if not node.any_processes_alive():  # type: ignore[attr-defined]
+        return []
+    raylet, pids = _raylet(node), []
+    for mark in (folder.path / "running").glob("*.json"):
+        with contextlib.suppress(FileNotFoundError):  # it has just finished
+            pids.append(json.loads(mark.read_text())["pid"])
+    return [pid for pid in pids if _parent(pid) == raylet]
+
+
+def power_off(cluster: object, node: object, workers: list[int]) -> None:
+    """Kill a node and what works on it at once, as a power cut does."""
+    for pid in (_raylet(node), *workers):
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+    cluster.remove_node(node, allow_graceful=False)  # type: ignore[attr-defined]
+
+
+def _raylet(node: object) -> int:
+    return int(node.all_processes["raylet"][0].process.pid)  # type: ignore[attr-defined]
+
+
+def _parent(pid: int) -> int | None:
+    said = subprocess.run(["ps", "-o", "ppid=", "-p", str(pid)], capture_output=True, text=True)
+    return int(said.stdout) if said.stdout.strip() else None

@@ -34,6 +34,7 @@ def place(request, tmp_path, monkeypatch):
     server.stop()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("place", ["file", "s3"], indirect=True)
 def test_a_study_at_a_url_is_the_study_in_a_folder(place, tmp_path):
     study = study_of(2)

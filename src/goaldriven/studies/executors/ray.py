@@ -124,7 +124,12 @@ class _Driver:
         network = flight.network
         try:
             delivery: Delivery = self.ray.get(reference)
-        except (errors.NodeDiedError, errors.LocalRayletDiedError, errors.ObjectLostError):
+        except errors.LocalRayletDiedError:  # the one this driver talks to, and all with it
+            raise StudyError(
+                f"the Ray cluster {self.options.address!r} has gone; what was finished is kept, "
+                "run again to go on"
+            ) from None
+        except (errors.NodeDiedError, errors.ObjectLostError):
             self.lose(flight)
         except (errors.WorkerCrashedError, errors.OutOfMemoryError) as error:
             if isinstance(error, errors.OutOfMemoryError):
@@ -160,11 +165,14 @@ class _Driver:
         put_back(self.folder, self.account, self.report, flight.network, how)
 
     def stop(self) -> None:
-        """Leave nothing running."""
-        for reference, flight in self.flights.items():
+        """Leave nothing running on a connection that stays; one that ends takes all with it.
+
+        Tasks are interrupted, not killed: a task that is killed as it ends makes Ray 2.60 abort
+        the driver ("Tried to complete task that was not pending").
+        """
+        for reference in self.flights:
             with contextlib.suppress(Exception):
-                self.ray.cancel(reference, force=True)
-            self.folder.unmark_running(flight.network)
+                self.ray.cancel(reference)
         with contextlib.suppress(Exception):
             self.ray.kill(self.board)
 
@@ -189,15 +197,23 @@ def serve(
     """
     if settings.device.startswith("cuda") and not options.gpus_per_network:
         raise StudyError(f"gpus_per_network must be above 0 with device {settings.device}, got 0")
-    for stale in (folder.path / "running").glob("*.json"):  # of a driver that was killed
-        stale.unlink(missing_ok=True)
-    with connected(options) as ray, _token(folder) as token:
-        driver = _Driver(ray, folder, account, settings, report, options, jobs, token)
-        try:
-            driver.run()
-        finally:
-            driver.stop()
+    _unmark_all(folder)  # marks of a driver that was killed
+    try:
+        with connected(options) as (ray, stays), _token(folder) as token:
+            driver = _Driver(ray, folder, account, settings, report, options, jobs, token)
+            try:
+                driver.run()
+            finally:
+                if stays:
+                    driver.stop()
+    finally:
+        _unmark_all(folder)
     clear_partial(folder.path)
+
+
+def _unmark_all(folder: StudyFolder) -> None:
+    for mark in (folder.path / "running").glob("*.json"):
+        mark.unlink(missing_ok=True)
 
 
 @contextlib.contextmanager

@@ -50,8 +50,8 @@ class RayOptions:
 
 
 @contextlib.contextmanager
-def connected(options: RayOptions) -> Iterator[ModuleType]:
-    """The ``ray`` module, connected; a connection that was there before stays.
+def connected(options: RayOptions) -> Iterator[tuple[ModuleType, bool]]:
+    """The ``ray`` module, connected, and whether it was before; such a connection stays.
 
     Raises
     ------
@@ -60,7 +60,7 @@ def connected(options: RayOptions) -> Iterator[ModuleType]:
     ray = _import_ray()
     if ray.is_initialized():
         _check_size(ray, options)
-        yield ray
+        yield ray, True
         return
     _check_address(options.address)
     try:
@@ -70,7 +70,7 @@ def connected(options: RayOptions) -> Iterator[ModuleType]:
         raise StudyError(f"{_unreachable(options.address)}: {reason}; {_HELP}") from None
     try:
         _check_size(ray, options)
-        yield ray
+        yield ray, False
     finally:
         ray.shutdown()
 
