@@ -22,7 +22,7 @@ lint: $(VENV)/.installed-dev
 	$(BIN)/mypy
 
 unit: $(VENV)/.installed-dev
-	$(BIN)/python -m pytest -n 2 --durations=10
+	$(BIN)/python -m pytest -n 2 --dist loadgroup --durations=10
 
 $(VENV)/bin/python:
 	@test -n "$(PYTHON)" || { echo "goaldriven needs Python 3.11 or newer"; exit 1; }

@@ -35,6 +35,9 @@ from .ray_nodes import (
 
 ray = pytest.importorskip("ray")
 
+# One process runs them all: they share a cluster.
+pytestmark = pytest.mark.xdist_group("ray")
+
 
 LONGER = study_of(24, epochs=600, record_every=300)
 """A quarter of a second each, so that a node is at work when it is lost."""
