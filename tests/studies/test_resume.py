@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+from collections import deque
 
 import numpy as np
 import pytest
@@ -15,6 +16,7 @@ import xarray as xr
 from goaldriven.specs import Study
 from goaldriven.specs.runtime import CheckpointEvery, RuntimeOptions
 from goaldriven.studies import StudyFolder, run_study
+from goaldriven.studies.runner import Account, put_back
 from goaldriven.trajectories import read
 
 TIMES = dict.fromkeys(("seconds", "recording_seconds"), 0.0)
@@ -120,3 +122,15 @@ def test_options_that_cannot_be_are_refused(options, message, tmp_path):
     assert done.returncode == 2
     assert message in done.stderr
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("kept", [False, True])
+def test_a_worker_killed_after_its_network_was_written_leaves_nothing_behind(tmp_path, kept):
+    folder = StudyFolder.create(tmp_path / "out", study())
+    (network,) = folder.study.networks()
+    folder.resume_path(network).mkdir(parents=True)
+    told: list[str] = []
+    account = Account(deque(), lambda _: True, keeps_resume=kept)
+    put_back(folder, account, lambda kind, _: told.append(kind), network, "(exit code -9)")
+    assert (told, account.finished) == (["done"], 1)
+    assert folder.resume_path(network).exists() == kept

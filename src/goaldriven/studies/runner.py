@@ -6,6 +6,7 @@ import contextlib
 import multiprocessing
 import multiprocessing.connection
 import os
+import shutil
 import signal
 import threading
 from collections import deque
@@ -57,12 +58,13 @@ class Account:
 
     ``pending`` holds networks, and tuples of networks that train stacked. ``is_done`` says of a
     network whether its work is on disk; tracebacks of failures go to ``failures``, a part of the
-    study's folder.
+    study's folder. ``keeps_resume``: what a finished network was resumed from stays.
     """
 
     pending: deque[NetworkSpec | tuple[NetworkSpec, ...]]
     is_done: Callable[[NetworkSpec], bool]
     failures: str = "failed"
+    keeps_resume: bool = True
     deaths: dict[str, int] = field(default_factory=dict)
     finished: int = 0
     failed: int = 0
@@ -131,7 +133,8 @@ def run_study(
     failed_before = [n for n in left if folder.failure_path(n).exists()]
     if not retry_failed:
         left = [n for n in left if n not in failed_before]
-    account = Account(deque(left), partial(remote.is_finished, folder))
+    keep = checkpoint_every is not None and checkpoint_every.keep
+    account = Account(deque(left), partial(remote.is_finished, folder), keeps_resume=keep)
     with locked(folder.path, "run"):
         if left:
             settings = Settings(
@@ -308,6 +311,8 @@ def put_back(
     """
     folder.unmark_running(network)
     if account.is_done(network):  # killed between the write and the message
+        if not account.keeps_resume:
+            shutil.rmtree(folder.resume_path(network), ignore_errors=True)
         settle(folder, account, report, network, "done", "")
         return
     if how is None:
