@@ -276,7 +276,7 @@ def status(
 
 @app.command()
 def identify(
-    folder: StudyDir,
+    folder: trajectories.Folder,
     grid: Annotated[Grid, typer.Option(help="Hyperparameter grids.")] = Grid.quick,
     statistics: Annotated[
         str, typer.Option(help="'admissible' (finite for every network) or 'published' (the 24).")
@@ -329,7 +329,7 @@ def experiment_list() -> None:
 
 @experiments.command("run")
 def experiment_run(
-    folder: StudyDir,
+    folder: trajectories.Folder,
     names: Annotated[
         list[str] | None, typer.Argument(metavar="[NAME]...", help="Default: all that can be run.")
     ] = None,
@@ -345,7 +345,7 @@ def experiment_run(
 
 
 @app.command()
-def report(folder: StudyDir) -> None:
+def report(folder: trajectories.Folder) -> None:
     """Write DIR/report.html: one self-contained page."""
     from goaldriven.commands import identifying
 
@@ -354,7 +354,7 @@ def report(folder: StudyDir) -> None:
 
 @app.command()
 def show(
-    folder: StudyDir,
+    folder: trajectories.Folder,
     network_id: Annotated[str, typer.Argument(metavar="NETWORK_ID", help="Id or its beginning.")],
 ) -> None:
     """Show one network: its spec, learning curve and trajectories."""
