@@ -20,7 +20,7 @@ import numpy as np
 import pandas as pd
 
 from goaldriven.report import figures
-from goaldriven.synapses import comparison, kesten, networks
+from goaldriven.synapses import comparison, kesten, networks, normalise
 
 THESIS = {"pyr": (0.53, 0.62), "pv": (0.03, 0.89)}
 CELLS = {"pyr": "pyramidal", "pv": "PV"}
@@ -38,18 +38,6 @@ def load(path: Path, cell: str, sessions: int | None = None) -> tuple[np.ndarray
     data = np.load(path)
     n = sessions or PUBLISHED[cell]
     return data[f"{cell}_norm"][:, :n], data["days"][:n], data[f"{cell}_dendrite"]
-
-
-def normalised(raw: np.ndarray, dendrite: np.ndarray) -> np.ndarray:
-    """Raw fluorescence over the mean of its dendrite and day's 40th to 60th percentile."""
-    out = np.full(raw.shape, np.nan)
-    for d, t in itertools.product(np.unique(dendrite), range(raw.shape[1])):
-        mine = raw[dendrite == d, t]
-        seen = mine[mine > 0]
-        if len(seen):
-            low, high = np.percentile(seen, [40, 60])
-            out[dendrite == d, t] = mine / seen[(seen >= low) & (seen <= high)].mean()
-    return out
 
 
 def pairs_of(w: np.ndarray, deaths: bool, middle: bool) -> Pairs:
@@ -114,9 +102,7 @@ def _readings(path: Path, cell: str) -> Iterator[dict[str, object]]:
     sources = {
         "norm": data[f"{cell}_norm"][:, :n],
         "raw": data[f"{cell}_green_raw"][:, :n].astype(float),
-        "raw, normalised here": normalised(data[f"{cell}_green_raw"].astype(float), dendrite)[
-            :, :n
-        ],
+        "raw, normalised here": normalise(data[f"{cell}_green_raw"], dendrite)[:, :n],
     }
     for (source, w), deaths, middle in itertools.product(sources.items(), (True, False), (0, 1)):
         before, change = pairs_of(w, deaths, bool(middle))

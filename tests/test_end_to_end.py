@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pandas as pd
 import pytest
+import xarray as xr
 
 import goaldriven as gd
 from goaldriven.identify import experiments
@@ -108,3 +110,45 @@ def test_running_again_trains_nothing(folder):
     before = {p: p.stat().st_mtime_ns for p in folder.glob("networks/*.nc")}
     goaldriven("run", folder.parent / "small.yaml", "--out", folder)
     assert {p: p.stat().st_mtime_ns for p in folder.glob("networks/*.nc")} == before
+
+
+@pytest.fixture(scope="module")
+def published(folder) -> Path:
+    """The same networks, by way of a file in the published format, from file to page."""
+    file, out = folder.parent / "dataset.pkl", folder.parent / "published"
+    goaldriven("trajectories", "export", folder, file)
+    goaldriven("trajectories", "import", file, "--out", out, "--record-every", 9)
+    goaldriven("identify", out, "--splits", 2, "--classifier", "svm")
+    goaldriven("experiment", "run", out, "initialisation", "--splits", 2)
+    goaldriven("report", out)
+    return out
+
+
+@pytest.mark.slow
+def test_imported_networks_are_the_same_examples(folder, published):
+    ours, theirs = gd.load_examples(folder), gd.load_examples(published)
+    xr.testing.assert_identical(ours["value"], theirs["value"])
+
+
+@pytest.mark.slow
+def test_the_report_of_a_collection_has_what_there_is(published):
+    page = (published / "report.html").read_text()
+    assert "Collection published" in page
+    assert 'id="experiment-initialisation"' in page
+    assert page.count("The collection holds no loss, no performance and no backward weights") == 1
+    accuracy = pd.read_csv(published / "identify" / "accuracy.csv")
+    chosen = accuracy.query("observables == 'all' and split_kind == 'network'")["accuracy"]
+    said = re.search(r"names the learning rule that trained the layer with ([\d.]+)", page)
+    assert said is not None
+    assert float(said[1]) == pytest.approx(100 * chosen.mean(), abs=0.051)
+    for section in ("performance", "alignment", "robustness"):
+        assert f'<section id="{section}"' not in page
+
+
+@pytest.mark.slow
+def test_show_prints_what_there_is_of_an_imported_network(published):
+    network = gd.load_networks(published)[0].attrs["network_id"]
+    text = goaldriven("show", published, network[:8])
+    assert network in text
+    assert "weight_raw_norm" in text
+    assert "learning curve" not in text

@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from goaldriven import cli
 from goaldriven.search import shipped_searches
+
+from .command_line import goaldriven
 
 BASE = """\
 name: s
@@ -211,14 +212,6 @@ BAD_SEARCHES = {
     "a list, no mapping": ("- digits\n", "a search must be a mapping of fields, got list"),
     "not YAML": ("space: [a\n", "a search must be valid YAML: while parsing a flow sequence"),
 }
-
-
-def goaldriven(monkeypatch, capsys, *arguments: object) -> tuple[int, str]:
-    """Run the command line in this process; (exit code, standard error)."""
-    monkeypatch.setattr("sys.argv", ["goaldriven", *map(str, arguments)])
-    with pytest.raises(SystemExit) as caught:
-        cli.main()
-    return int(caught.value.code or 0), capsys.readouterr().err
 
 
 @pytest.mark.parametrize("case", BAD_SEARCHES)

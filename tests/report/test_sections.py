@@ -58,7 +58,7 @@ def test_the_curves_caption_says_from_when_on_the_median_stays_up(data):
         network["metric"][:] = [0.1, 0.9, *[0.2] * 10, *[0.9] * 9]
     for network in data.networks[2:4]:  # adam: never better than at first
         network["metric"][:] = 0.1
-    plate = performance(data).blocks[-1]
+    plate = performance(data)[0].blocks[-1]
     assert "sgdm from epoch 36, fa from epoch 54 and ia from epoch 54." in plate.caption
     assert "adam" not in plate.caption
 
@@ -67,7 +67,7 @@ def test_networks_at_chance_and_diverged_are_counted(data):
     data.networks[4]["metric"][-1] = 0.12  # fa
     study = data.study.networks()
     networks = (*data.networks[:-1], make_network(study[-1], diverges_at=12))
-    found = performance(dataclasses.replace(data, networks=networks))
+    [found] = performance(dataclasses.replace(data, networks=networks))
     rows = {row[1]: row for row in table_of(found, "Final performance").rows}
     assert rows["fa"][5:] == ("2", "1", "0")
     assert rows["ia"][5:] == ("1", "0", "1")

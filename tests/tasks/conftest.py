@@ -13,9 +13,11 @@ from .image_files import (
     photographs,
     upscaled,
     write_class_folders,
+    write_encoded_parquet,
     write_idx_folder,
     write_parquet,
     write_png_folder,
+    write_shards,
 )
 from .sound_files import SETTINGS, recordings, write_wav_folder
 
@@ -121,3 +123,21 @@ def task_spec(request):
     if request.param in sources:
         fixed["source"] = str(request.getfixturevalue(sources[request.param]).folder)
     return lambda **settings: TASKS[request.param](**fixed, **settings)
+
+
+@pytest.fixture(scope="session")
+def formats(tmp_path_factory, imagenet_splits, imagenet_folders):
+    """The same images in the same order, as folders, parquet files and shards."""
+    parquet, shards = (tmp_path_factory.mktemp(name) for name in ("parquet", "shards"))
+    for name, images in zip(("train", "val"), imagenet_splits, strict=True):
+        write_shards(shards / "data", name, images)
+    write_encoded_parquet(
+        parquet / "data" / "train-00000-of-00002.parquet", imagenet_splits[0][:35]
+    )
+    write_encoded_parquet(
+        parquet / "data" / "train-00001-of-00002.parquet", imagenet_splits[0][35:]
+    )
+    write_encoded_parquet(
+        parquet / "data" / "validation-00000-of-00001.parquet", imagenet_splits[1]
+    )
+    return {"folders": imagenet_folders.folder, "parquet": parquet, "shards": shards}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -201,20 +202,22 @@ def build_resnet(
         later = _shape(plan, n_out, inside, n_out, 1, momentum, never_projects=True)
         make = PostActivationBlock if v1 else PreActivationBlock
         blocks = [make(shape, generator) for shape in [first] + [later] * (n_blocks - 1)]
-        stage = f"stage{number}"
-        if n_blocks == 1:
-            trunk[stage] = blocks[0]
-            paths = {stage: blocks[0]}
-        else:
-            named = {f"block{i}": block for i, block in enumerate(blocks, start=1)}
-            trunk[stage] = nn.Sequential(OrderedDict[str, nn.Module](named))
-            paths = {f"{stage}.{name}": block for name, block in named.items()}
-        layers += [layer for path, block in paths.items() for layer in _observed(path, block)]
+        trunk[f"stage{number}"], of_stage = _stage(f"stage{number}", blocks)
+        layers += of_stage
         n_in = n_out
     if not v1:
         trunk |= {"bn_last": batch_norm(nn.BatchNorm2d, n_in, momentum), "relu_last": nn.ReLU()}
     trunk |= {"pool": nn.AdaptiveAvgPool2d(1), "flatten": nn.Flatten()}
     return assemble(trunk, layers, head, ("dense", Normal(HEAD_STD)), n_in, generator)
+
+
+def _stage(name: str, blocks: Sequence[Block]) -> tuple[nn.Module, list[Observed]]:
+    """A stage's module, its only block where it has one, and the layers with weights in it."""
+    if len(blocks) == 1:
+        return blocks[0], _observed(name, blocks[0])
+    named = {f"block{i}": block for i, block in enumerate(blocks, start=1)}
+    layers = [one for inner, block in named.items() for one in _observed(f"{name}.{inner}", block)]
+    return nn.Sequential(OrderedDict[str, nn.Module](named)), layers
 
 
 def _stem(

@@ -9,7 +9,8 @@ from typing import Annotated
 
 import typer
 
-from goaldriven.cli import synapses, trajectories
+from goaldriven.cli import options, synapses, trajectories
+from goaldriven.cli.options import BatchNorm, Executor, Precision
 from goaldriven.errors import GoaldrivenError
 
 app = typer.Typer(
@@ -38,34 +39,6 @@ class Grid(StrEnum):
     paper = "paper"
 
 
-class Executor(StrEnum):
-    """Where networks are trained."""
-
-    local = "local"
-    ray = "ray"
-
-
-class Precision(StrEnum):
-    """Of training steps."""
-
-    float32 = "float32"
-    tf32 = "tf32"
-    bf16 = "bf16"
-
-
-class BatchNorm(StrEnum):
-    """What batch norm averages over where several devices train together."""
-
-    joined = "joined"
-    per_rank = "per_rank"
-
-
-StudyDir = Annotated[Path, typer.Argument(metavar="DIR", help="A study's folder.")]
-Jobs = Annotated[
-    int | None, typer.Option("--jobs", "-j", min=1, help="Processes; default one per core.")
-]
-
-
 @app.command("list")
 def list_(table: Annotated[Table, typer.Argument(help="Which table.")]) -> None:
     """List the rules, architectures, tasks, statistics, studies or searches that there are."""
@@ -76,87 +49,34 @@ def list_(table: Annotated[Table, typer.Argument(help="Which table.")]) -> None:
 
 @app.command()
 def run(
-    study: Annotated[str, typer.Argument(help="A study file (YAML) or the name of a shipped one.")],
-    out: Annotated[
-        str | None,
-        typer.Option(
-            "--out", "-o", metavar="PATH|URL", help="Folder or URL; default results/<study>."
-        ),
-    ] = None,
-    jobs: Jobs = None,
-    only: Annotated[
-        str | None, typer.Option("--only", help="Factor levels, e.g. rule=ia,architecture=knet4.")
-    ] = None,
-    device: Annotated[str, typer.Option(help="Torch device of the workers.")] = "cpu",
-    threads: Annotated[int, typer.Option(min=1, help="Torch threads per worker.")] = 1,
-    keep_checkpoints: Annotated[
-        bool,
-        typer.Option(
-            "--keep-checkpoints", help="Store weights at recorded epochs, to measure them later."
-        ),
-    ] = False,
-    measurements: Annotated[
-        str | None,
-        typer.Option(
-            "--measurements", help="Measure at recorded epochs: a file or a shipped one's name."
-        ),
-    ] = None,
-    retry_failed: Annotated[
-        bool, typer.Option("--retry-failed", help="Train again the networks that failed.")
-    ] = False,
-    stack: Annotated[
-        str,
-        typer.Option(
-            metavar="off|auto|N", help="Networks that train as one program; auto tries what pays."
-        ),
-    ] = "off",
-    precision: Annotated[
-        Precision, typer.Option(help="Of training steps; records are float32.")
-    ] = Precision.float32,
-    channels_last: Annotated[
-        bool, typer.Option("--channels-last", help="Channels innermost in memory.")
-    ] = False,
-    compile_: Annotated[
-        bool, typer.Option("--compile", help="Compile training steps by torch.compile.")
-    ] = False,
-    micro_batch: Annotated[
-        int | None, typer.Option("--micro-batch", min=1, help="Stimuli at once, accumulated.")
-    ] = None,
-    batch_norm: Annotated[
-        BatchNorm, typer.Option(help="Over all devices' stimuli, or those of each.")
-    ] = BatchNorm.joined,
-    devices: Annotated[
-        int, typer.Option(min=1, help="Devices that train each network together.")
-    ] = 1,
-    nodes: Annotated[int, typer.Option(min=1, help="Machines with so many devices.")] = 1,
-    checkpoint_every: Annotated[
-        str | None,
-        typer.Option(
-            "--checkpoint-every", metavar="5|30min", help="Store networks in training, to resume."
-        ),
-    ] = None,
-    keep_last: Annotated[
-        bool, typer.Option("--keep-last", help="Keep the last of these when finished.")
-    ] = False,
-    executor: Annotated[
-        Executor, typer.Option(help="This machine's processes, or a Ray cluster.")
-    ] = Executor.local,
-    address: Annotated[
-        str,
-        typer.Option(help="Of the Ray cluster: auto, HOST:PORT, ray://HOST:PORT; local makes one."),
-    ] = "auto",
-    gpus_per_network: Annotated[
-        float | None,
-        typer.Option(min=0, help="Ray: share of a GPU; default 0.25 with --device cuda, else 0."),
-    ] = None,
-    cpus_per_network: Annotated[
-        float | None, typer.Option(min=0, help="Ray: cores; default --threads.")
-    ] = None,
+    study: options.StudyFile,
+    out: options.Out = None,
+    jobs: options.Jobs = None,
+    only: options.Only = None,
+    device: options.Device = "cpu",
+    threads: options.Threads = 1,
+    keep_checkpoints: options.KeepCheckpoints = False,
+    measurements: options.Measurements = None,
+    retry_failed: options.RetryFailed = False,
+    stack: options.Stack = "off",
+    precision: options.OfSteps = Precision.float32,
+    channels_last: options.ChannelsLast = False,
+    compile_: options.Compile = False,
+    micro_batch: options.MicroBatch = None,
+    batch_norm: options.Averages = BatchNorm.joined,
+    devices: options.Devices = 1,
+    nodes: options.Nodes = 1,
+    checkpoint_every: options.CheckpointEvery = None,
+    keep_last: options.KeepLast = False,
+    executor: options.Where = Executor.local,
+    address: options.Address = "auto",
+    gpus_per_network: options.GpusPerNetwork = None,
+    cpus_per_network: options.CpusPerNetwork = None,
 ) -> None:
     """Train and measure a study's networks; resumes where it stopped."""
     from goaldriven.commands import running
 
-    options = {
+    runtime = {
         "precision": precision.value,
         "channels_last": channels_last,
         "compile": compile_,
@@ -168,7 +88,7 @@ def run(
         cluster = running.ray_options(address, gpus_per_network, cpus_per_network, device, threads)
     running.run(
         study, out, jobs, only, device, threads, keep_checkpoints, measurements, retry_failed,
-        running.Hardware(devices, nodes, options, checkpoint_every, keep_last), stack, cluster,
+        running.Hardware(devices, nodes, runtime, checkpoint_every, keep_last), stack, cluster,
     )  # fmt: skip
 
 
@@ -177,7 +97,7 @@ WithCheckpoints = Annotated[bool, typer.Option("--checkpoints", help="The checkp
 
 
 @app.command()
-def fetch(url: Url, folder: StudyDir, checkpoints: WithCheckpoints = False) -> None:
+def fetch(url: Url, folder: options.StudyDir, checkpoints: WithCheckpoints = False) -> None:
     """Copy a study from a URL to a folder: what is missing there."""
     from goaldriven.commands import copying
 
@@ -185,7 +105,7 @@ def fetch(url: Url, folder: StudyDir, checkpoints: WithCheckpoints = False) -> N
 
 
 @app.command()
-def push(folder: StudyDir, url: Url) -> None:
+def push(folder: options.StudyDir, url: Url) -> None:
     """Copy a study's finished networks from a folder to a URL: what is missing there."""
     from goaldriven.commands import copying
 
@@ -194,10 +114,8 @@ def push(folder: StudyDir, url: Url) -> None:
 
 @app.command()
 def plan(
-    study: Annotated[str, typer.Argument(help="A study file (YAML) or the name of a shipped one.")],
-    only: Annotated[
-        str | None, typer.Option("--only", help="Factor levels, e.g. rule=ia,architecture=knet4.")
-    ] = None,
+    study: options.StudyFile,
+    only: options.Only = None,
     gpu: Annotated[
         list[str] | None,
         typer.Option("--gpu", metavar="NAME", help="May be repeated; default A100 and H100."),
@@ -221,16 +139,16 @@ def plan(
 
 @app.command()
 def measure(
-    folder: StudyDir,
+    folder: options.StudyDir,
     measurements: Annotated[
         str,
         typer.Argument(
             metavar="MEASUREMENTS", help="A measurements file (YAML) or the name of a shipped one."
         ),
     ],
-    jobs: Jobs = None,
-    device: Annotated[str, typer.Option(help="Torch device of the workers.")] = "cpu",
-    threads: Annotated[int, typer.Option(min=1, help="Torch threads per worker.")] = 1,
+    jobs: options.Jobs = None,
+    device: options.Device = "cpu",
+    threads: options.Threads = 1,
 ) -> None:
     """Measure a study's networks from their checkpoints: fewer units, with noise."""
     from goaldriven.commands import measuring
@@ -246,7 +164,7 @@ def search(
     out: Annotated[
         Path | None, typer.Option("--out", "-o", help="Folder; default results/<search>.")
     ] = None,
-    jobs: Jobs = None,
+    jobs: options.Jobs = None,
     trials: Annotated[
         int | None, typer.Option(min=1, help="Trials in all; default as in the file.")
     ] = None,
@@ -254,8 +172,8 @@ def search(
         str | None,
         typer.Option(help="Database URL, for several machines; default a file in the folder."),
     ] = None,
-    device: Annotated[str, typer.Option(help="Torch device of the workers.")] = "cpu",
-    threads: Annotated[int, typer.Option(min=1, help="Torch threads per worker.")] = 1,
+    device: options.Device = "cpu",
+    threads: options.Threads = 1,
 ) -> None:
     """Search for the settings that score best; resumes where it stopped."""
     from goaldriven.commands import searching
@@ -276,7 +194,7 @@ def status(
 
 @app.command()
 def identify(
-    folder: StudyDir,
+    folder: trajectories.Folder,
     grid: Annotated[Grid, typer.Option(help="Hyperparameter grids.")] = Grid.quick,
     statistics: Annotated[
         str, typer.Option(help="'admissible' (finite for every network) or 'published' (the 24).")
@@ -289,7 +207,7 @@ def identify(
             "--classifier", metavar="NAME", help="May be repeated; default all but the extra ones."
         ),
     ] = None,
-    jobs: Jobs = None,
+    jobs: options.Jobs = None,
     verdicts_on: Annotated[
         Path | None,
         typer.Option(
@@ -329,14 +247,14 @@ def experiment_list() -> None:
 
 @experiments.command("run")
 def experiment_run(
-    folder: StudyDir,
+    folder: trajectories.Folder,
     names: Annotated[
         list[str] | None, typer.Argument(metavar="[NAME]...", help="Default: all that can be run.")
     ] = None,
     grid: Annotated[Grid, typer.Option(help="Hyperparameter grids.")] = Grid.quick,
     splits: Annotated[int, typer.Option(min=1, help="Train/test splits of each kind.")] = 10,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the splits and classifiers.")] = 0,
-    jobs: Jobs = None,
+    jobs: options.Jobs = None,
 ) -> None:
     """Run experiments on a study's trajectories; nothing is fitted twice."""
     from goaldriven.commands import experimenting
@@ -345,7 +263,7 @@ def experiment_run(
 
 
 @app.command()
-def report(folder: StudyDir) -> None:
+def report(folder: trajectories.Folder) -> None:
     """Write DIR/report.html: one self-contained page."""
     from goaldriven.commands import identifying
 
@@ -354,7 +272,7 @@ def report(folder: StudyDir) -> None:
 
 @app.command()
 def show(
-    folder: StudyDir,
+    folder: trajectories.Folder,
     network_id: Annotated[str, typer.Argument(metavar="NETWORK_ID", help="Id or its beginning.")],
 ) -> None:
     """Show one network: its spec, learning curve and trajectories."""

@@ -200,8 +200,9 @@ def _cell(row: pd.Series) -> str:
 
 
 def report(path: Path) -> None:
-    """Write the study's report page."""
+    """Write the report page of a study or a collection."""
     from goaldriven.report import write_report
 
-    folder = StudyFolder.open(path)
-    print(write_report(folder.path).resolve())
+    if not is_collection(path):
+        StudyFolder.open(path)  # complains where it is none
+    print(write_report(path).resolve())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -11,8 +12,11 @@ from rich.console import Console
 from rich.table import Table
 
 from goaldriven.errors import StudyError
-from goaldriven.specs import NetworkSpec
 from goaldriven.studies.folder import StudyFolder
+from goaldriven.trajectories import read
+from goaldriven.trajectories.collection import is_collection
+from goaldriven.trajectories.files import NETWORKS_FOLDER
+from goaldriven.trajectories.published import is_imported
 
 _BLOCKS = " ▁▂▃▄▅▆▇█"
 _SHOWN = (
@@ -28,7 +32,15 @@ _ANGLES = {
 
 
 def show(path: Path, network_id: str) -> None:
-    """Print a network's spec, its learning curve and trajectories of its layers."""
+    """Print a network's spec, its learning curve and trajectories of its layers.
+
+    Raises
+    ------
+    StudyError : no network of the folder, or more than one, has this id; or it has no trajectory.
+    """
+    if is_collection(path):
+        _show_collected(path, network_id)
+        return
     folder = StudyFolder.open(path)
     network = folder.find(network_id)
     console = Console()
@@ -40,16 +52,43 @@ def show(path: Path, network_id: str) -> None:
         return
     if state not in ("trained", "diverged"):
         raise StudyError(f"network {network.network_id} has no trajectory yet: it is {state}")
-    from goaldriven.trajectories import read
+    _print_trajectory(read(folder.trajectory_path(network)), console)
 
-    trajectory = read(folder.trajectory_path(network))
-    console.print(f"{trajectory.attrs['seconds']:.1f} s in all, of which recording "
-                  f"{trajectory.attrs['recording_seconds']:.1f} s", highlight=False)  # fmt: skip
-    console.print(_learning_curve(trajectory, network))
+
+def _show_collected(path: Path, network_id: str) -> None:
+    """`show` of a collection: what is recorded of the network."""
+    files = sorted((path / NETWORKS_FOLDER).glob("*.nc"))
+    matches = [file for file in files if file.stem.startswith(network_id)]
+    if len(matches) != 1 or not network_id:
+        found = "none" if not matches else f"{len(matches)} of them"
+        raise StudyError(
+            f"NETWORK_ID must be the id of one network of the collection {path} or its first "
+            f"letters, got {network_id!r}, which is that of {found}; the ids are the names of the "
+            f"files in {path / NETWORKS_FOLDER}"
+        )
+    trajectory = read(matches[0])
+    console = Console()
+    label = "/".join(str(trajectory.attrs[name]) for name in ("task", "architecture", "rule"))
+    outcome = "imported" if is_imported(trajectory) else trajectory.attrs["outcome"]
+    console.print(
+        f"[bold]{label}[/bold]  {trajectory.attrs['network_id']}  {outcome}", highlight=False
+    )
+    console.print(yaml.safe_dump(json.loads(trajectory.attrs["spec"]), sort_keys=False).rstrip())
+    _print_trajectory(trajectory, console)
+
+
+def _print_trajectory(trajectory: xr.Dataset, console: Console) -> None:
+    """Time taken and learning curve, where they are recorded, and the layers."""
+    if trajectory.attrs["seconds"] > 0:
+        console.print(f"{trajectory.attrs['seconds']:.1f} s in all, of which recording "
+                      f"{trajectory.attrs['recording_seconds']:.1f} s",
+                      highlight=False)  # fmt: skip
+    if not is_imported(trajectory):
+        console.print(_learning_curve(trajectory))
     console.print(_layers(trajectory))
 
 
-def _learning_curve(trajectory: xr.Dataset, network: NetworkSpec) -> Table:
+def _learning_curve(trajectory: xr.Dataset) -> Table:
     columns = ("epoch", "training loss", "validation loss", trajectory.attrs["metric_name"])
     table = Table(*columns, box=None, pad_edge=False, title="learning curve", title_justify="left")
     epochs = trajectory["epoch"].values
@@ -67,7 +106,8 @@ def _layers(trajectory: xr.Dataset) -> Table:
     table = Table(*columns, box=None, pad_edge=False, title="layers", title_justify="left")
     for layer in trajectory["layer"].values:
         one = trajectory.sel(layer=layer)
-        rows = {name: one["observable"].sel(statistic=name).values for name in _SHOWN}
+        known = [name for name in _SHOWN if name in one["statistic"].values]
+        rows = {name: one["observable"].sel(statistic=name).values for name in known}
         rows |= {
             label: one[name].values
             for name, label in _ANGLES.items()

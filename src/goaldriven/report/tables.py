@@ -25,11 +25,20 @@ def trained_only(networks: Iterable[xr.Dataset]) -> list[xr.Dataset]:
     return [n for n in networks if n.attrs["outcome"] == "trained"]
 
 
+def has_performance(network: xr.Dataset) -> bool:
+    """Whether a network's metric was recorded: that of imported networks was not.
+
+    One that diverged at once was recorded, though nothing in its record is finite.
+    """
+    return network.attrs["outcome"] == "diverged" or _any_finite(network["metric"])
+
+
 def network_table(networks: Iterable[xr.Dataset]) -> pd.DataFrame:
     """One row per network: its factors, outcome, performance at the last record, and time.
 
     Columns: network_id, the six factors, outcome, metric_name, chance, final_metric and
     final_loss (at the last epoch; NaN where the network diverged), seconds, recording_seconds.
+    Also NaN is what was not recorded.
     """
     columns = [
         "network_id",
@@ -146,9 +155,14 @@ def alignment(networks: Iterable[xr.Dataset]) -> pd.DataFrame:
     return _summarise(frames, ["quantity", "rule", "position", "epoch"], "layers")
 
 
+def has_alignment(network: xr.Dataset) -> bool:
+    """Whether any of `ALIGNMENT` was recorded."""
+    return any(q in network and _any_finite(network[q]) for q in ALIGNMENT)
+
+
 def is_backprop(network: xr.Dataset) -> bool:
-    """Whether errors travel through the transposed forward weights."""
-    return bool(rule_of(network)["credit"]["name"] == "backprop")
+    """Whether errors are known to travel through the transposed forward weights."""
+    return bool(rule_of(network).get("credit", {}).get("name") == "backprop")
 
 
 def rule_of(network: xr.Dataset) -> dict[str, Any]:

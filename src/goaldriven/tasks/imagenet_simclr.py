@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -18,13 +17,12 @@ from goaldriven.tasks.checks import balanced_order
 from goaldriven.tasks.colour import import_kornia
 from goaldriven.tasks.image_stores import Wanted, open_images
 from goaldriven.tasks.images import import_datasets
-from goaldriven.tasks.loader import Samples, load_batches, loader_workers
 from goaldriven.tasks.loader import Wanted as WantedBatch
 from goaldriven.tasks.ntxent import nt_xent
 from goaldriven.tasks.preparations import SIMCLR, Photographs, simclr_finish
 from goaldriven.tasks.ranks import join_views, several_ranks
 from goaldriven.tasks.readout import linear_readout_accuracy
-from goaldriven.tasks.streamed import epoch_parts, in_order
+from goaldriven.tasks.streamed import epoch_parts, in_order, load_labelled
 
 _VALIDATION_VIEWS_SEED = 20200213  # any fixed number
 
@@ -132,26 +130,21 @@ class ImageNetSimCLRTask:
     def _single(
         self, samples: Photographs, wanted: tuple[WantedBatch, ...]
     ) -> Iterator[tuple[Tensor, Tensor]]:
-        loaded = load_batches(samples, wanted, self.device, loader_workers())
-        for which, batch in zip(wanted, loaded, strict=True):
-            yield simclr_finish(batch.values, None), self._labels(samples, which.indices)
+        for batch, labels in load_labelled(samples, wanted, self.device):
+            yield simclr_finish(batch.values, None), labels
 
     def _view_batches(
         self, samples: Photographs, wanted: tuple[WantedBatch, ...]
     ) -> Iterator[Batch]:
         finish = partial(simclr_finish, strength=self.spec.strength)
-        loaded = load_batches(samples, wanted, self.device, loader_workers())
-        for which, batch in zip(wanted, loaded, strict=True):
+        for batch, labels in load_labelled(samples, wanted, self.device):
             assert batch.draws is not None  # views are always augmented; narrows the type
             draws = batch.draws.unflatten(1, (2, -1))
             # (n, 2, …) → first views of all, then second views
             views = finish(
                 batch.values.transpose(0, 1).flatten(0, 1), draws.transpose(0, 1).flatten(0, 1)
             )
-            yield Batch(views, self._labels(samples, which.indices))
-
-    def _labels(self, samples: Samples, indices: np.ndarray) -> Tensor:
-        return torch.from_numpy(samples.labels[indices]).to(self.device)
+            yield Batch(views, labels)
 
 
 def load_imagenet_simclr(spec: ImageNetSimCLR, device: torch.device) -> ImageNetSimCLRTask:

@@ -13,7 +13,7 @@ from torch.nn import functional
 from goaldriven.heads import Readout
 from goaldriven.specs import TaskSpec
 from goaldriven.tasks.base import Batch, Evaluation, epoch_order
-from goaldriven.tasks.loader import Samples, Wanted, load_batches, loader_workers
+from goaldriven.tasks.loader import Loaded, Samples, Wanted, load_batches, loader_workers
 from goaldriven.tasks.supervised import evaluate_classifier
 
 Finish = Callable[[Tensor, Tensor | None], Tensor]
@@ -88,10 +88,17 @@ class StreamedTask:
         return evaluate_classifier(model, batches)
 
     def _batches(self, samples: Samples, wanted: tuple[Wanted, ...]) -> Iterator[Batch]:
-        loaded = load_batches(samples, wanted, self.device, loader_workers())
-        for which, batch in zip(wanted, loaded, strict=True):
-            labels = torch.from_numpy(samples.labels[which.indices]).to(self.device)
+        for batch, labels in load_labelled(samples, wanted, self.device):
             yield Batch(self.finish(batch.values, batch.draws), labels)
+
+
+def load_labelled(
+    samples: Samples, wanted: tuple[Wanted, ...], device: torch.device
+) -> Iterator[tuple[Loaded, Tensor]]:
+    """The batches with their labels, both on the device; see `load_batches`."""
+    loaded = load_batches(samples, wanted, device, loader_workers())
+    for which, batch in zip(wanted, loaded, strict=True):
+        yield batch, torch.from_numpy(samples.labels[which.indices]).to(device)
 
 
 def epoch_parts(

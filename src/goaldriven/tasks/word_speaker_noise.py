@@ -15,9 +15,9 @@ from goaldriven.specs.tasks import CochleagramSettings, WordSpeakerNoise
 from goaldriven.tasks.checks import Split, keep
 from goaldriven.tasks.cochleagram import Cochleagram
 from goaldriven.tasks.cochleagram_cache import cached_cochleagrams
-from goaldriven.tasks.loader import Wanted, load_batches, loader_workers
+from goaldriven.tasks.loader import load_batches, loader_workers
 from goaldriven.tasks.sounds import Labels, SoundStore, open_sounds, waveform
-from goaldriven.tasks.streamed import StreamedTask
+from goaldriven.tasks.streamed import StreamedTask, in_order
 
 _CHUNK = 32  # sounds analysed at once: 203 bands of each are a few megabytes
 
@@ -108,7 +108,7 @@ def load_word_speaker_noise(spec: WordSpeakerNoise, device: torch.device) -> Str
             return torch.cat([cochleagram(part) for part in sounds.split(_CHUNK)]).unsqueeze(1)
 
     def stored(recordings: Recordings) -> StoredCochleagrams:
-        batches = tuple(Wanted(part) for part in _chunks(len(recordings.labels)))
+        batches = in_order(len(recordings.labels), _CHUNK)
         loaded = load_batches(recordings, batches, device, loader_workers())
         images = (analyse(batch.values)[:, 0].cpu().numpy() for batch in loaded)
         shape = (len(recordings.labels), cochleagram.n_channels, n_frames)
@@ -134,10 +134,6 @@ def front_end(settings: CochleagramSettings) -> Cochleagram:
 
 def _with_channel(images: Tensor, draws: Tensor | None) -> Tensor:
     return images.unsqueeze(1)
-
-
-def _chunks(n: int) -> list[NDArray[np.int64]]:
-    return [np.arange(i, min(i + _CHUNK, n)) for i in range(0, n, _CHUNK)]
 
 
 def _choose(split: Split, store: SoundStore, limit: int | None, n_samples: int) -> Recordings:

@@ -34,6 +34,20 @@ def is_collection(path: str | Path) -> bool:
     return (Path(path) / RECORD).is_file()
 
 
+def sources_of(folder: str | Path) -> tuple[str, ...]:
+    """The files and folders that a collection was made from.
+
+    Raises
+    ------
+    StudyError : its record cannot be read.
+    """
+    record = Path(folder) / RECORD
+    try:
+        return tuple(map(str, json.loads(record.read_text(encoding="utf-8"))["sources"]))
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise StudyError(f"{record} cannot be read: {error}") from None
+
+
 def collect(
     networks: Iterable[xr.Dataset], out: str | Path, source: str, progress: Step | None = None
 ) -> int:
@@ -185,22 +199,24 @@ def _files(folder: Path) -> list[Path]:
     return files
 
 
-def _open(folder: Path, sources: tuple[str, ...]) -> None:
-    record = folder / RECORD
+def _open(folder: Path, added: tuple[str, ...]) -> None:
+    known: tuple[str, ...] = ()
+    if is_collection(folder):
+        known = sources_of(folder)
+    elif _holds_files(folder):
+        raise StudyError(
+            f"out must be an empty or new folder or a collection, got {str(folder)!r}, which "
+            "holds other files"
+        )
+    merged = list(dict.fromkeys((*known, *added)))
+    write_bytes(folder / RECORD, json.dumps({"sources": merged}, indent=1).encode())
+
+
+def _holds_files(folder: Path) -> bool:
     try:
-        if record.is_file():
-            known = tuple(json.loads(record.read_text(encoding="utf-8"))["sources"])
-        elif folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-            raise StudyError(
-                f"out must be an empty or new folder or a collection, got {str(folder)!r}, which "
-                "holds other files"
-            )
-        else:
-            known = ()
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise StudyError(f"{record} cannot be read: {error}") from None
-    merged = list(dict.fromkeys((*known, *sources)))
-    write_bytes(record, json.dumps({"sources": merged}, indent=1).encode())
+        return folder.exists() and (not folder.is_dir() or any(folder.iterdir()))
+    except OSError as error:
+        raise StudyError(f"{folder} cannot be read: {error.strerror or error}") from None
 
 
 def _copy(source: Path, target: Path) -> None:

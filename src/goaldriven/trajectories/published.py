@@ -25,6 +25,7 @@ ARRAYS = ("obs_keys", "meta", "X", "Y")
 RECORD_EVERY = 5
 UNSEEDED = -1
 """Stands for the published seed ``None`` (no seed was set), since seeds are integers here."""
+UNKNOWN_BATCH_SIZE = 0
 
 # Our field → the names that a published file may use for it.
 FIELDS: dict[str, tuple[str, ...]] = {
@@ -70,7 +71,8 @@ def read_published(
     in one-hot form, early, middle, deep. Rows that agree in all fields of ``meta`` but the layer's
     are the layers of one network. Rules, tasks and architectures get our names (``information`` →
     ``ia``, ``knetc4`` → ``knet5``, …), a seed ``None`` becomes −1. What the format does not hold
-    (loss, metric, alignment) is NaN; values that are not finite stay as they are.
+    (loss, metric, alignment, time taken) is NaN, and every network counts as trained; values that
+    are not finite stay as they are.
 
     Parameters
     ----------
@@ -98,6 +100,11 @@ def read_published(
         validate(network, f"{path}, network {facts}")
         networks.append(network)
     return networks
+
+
+def is_imported(network: xr.Dataset) -> bool:
+    """Whether a trajectory comes from a file in the published format."""
+    return bool(json.loads(network.attrs["spec"]).get("imported", False))
 
 
 def write_published(networks: Sequence[xr.Dataset], path: str | Path) -> int:
@@ -249,7 +256,9 @@ def _trajectory(
 ) -> xr.Dataset:
     n = len(layers)
     places = [layer_position(i, n) for i in range(n)] if positions is None else positions.tolist()
-    factors = {f: facts.get(f, UNSEEDED if f.endswith("_seed") else 0) for f in FACTORS}
+    factors = {
+        f: facts.get(f, UNSEEDED if f.endswith("_seed") else UNKNOWN_BATCH_SIZE) for f in FACTORS
+    }
     factors = {f: v.item() if isinstance(v, np.generic) else v for f, v in factors.items()}
     rule: dict[str, Any] = {"name": factors["rule"]}
     if factors["rule"] in RULES:
@@ -287,8 +296,8 @@ def _trajectory(
             "metric_name": "unknown",
             "chance": float("nan"),
             "outcome": "trained",
-            "seconds": 0.0,
-            "recording_seconds": 0.0,
+            "seconds": float("nan"),
+            "recording_seconds": float("nan"),
             "versions": json.dumps({"source": "published format"}),
         },
     )

@@ -118,15 +118,31 @@ def none_of_these(
         "max_probability": (new_doubt, novelty_p_values(doubt, new_doubt)),
     }
     if distances is not None:
-        far = [np.asarray(d, dtype=np.float64) for d in distances]
-        if [len(d) for d in far] != [len(p), len(new)]:
-            raise IdentificationError(
-                f"distances must be those of {len(p)} training and {len(new)} test networks, "
-                f"got {len(far[0])} and {len(far[1])}"
-            )
-        found["distance"] = (far[1], novelty_p_values(far[0], far[1]))
+        found["distance"] = _by_distance(distances, len(p), len(new))
     called = np.array(names, dtype=object)[new.argmax(axis=1)]
-    labels = network_labels(test_networks, len(new))
+    return _decisions(found, called, network_labels(test_networks, len(new)), alpha)
+
+
+def _by_distance(
+    distances: tuple[ArrayLike, ArrayLike], n_train: int, n_test: int
+) -> tuple[Vector, Vector]:
+    """Novelties and p-values of the test networks from distances of training and test networks."""
+    train, test = (np.asarray(d, dtype=np.float64) for d in distances)
+    if (len(train), len(test)) != (n_train, n_test):
+        raise IdentificationError(
+            f"distances must be those of {n_train} training and {n_test} test networks, "
+            f"got {len(train)} and {len(test)}"
+        )
+    return test, novelty_p_values(train, test)
+
+
+def _decisions(
+    found: dict[str, tuple[Vector, Vector]],
+    called: NDArray[Any],
+    labels: NDArray[Any],
+    alpha: float,
+) -> pd.DataFrame:
+    """The table of `none_of_these`, from each method's novelties and p-values."""
     frames = []
     for method, (novelty, p_value) in found.items():
         out = p_value <= alpha + ROUNDING

@@ -57,15 +57,18 @@ class Material:
         return tuple(sorted(set(self.examples["rule"].values.tolist())))
 
     def performance(self) -> xr.Dataset:
-        """The learning curves, where there are any.
+        """The learning curves, where all networks have them.
 
         Raises
         ------
-        IdentificationError : no network has them, as in data that hold observables alone.
+        IdentificationError : networks lack them, as where data hold observables alone.
         """
-        if not np.isfinite(self.curves["value"].values).any():
+        recorded = np.isfinite(self.curves["value"].values).any(axis=(1, 2))
+        if not recorded.all():
             raise IdentificationError(
-                "networks must have a loss and a metric, got none (the published format has none)"
+                "networks must have a loss and a metric, got "
+                f"{recorded.sum() or 'none'} of {len(recorded)} with them (the published format "
+                "has none)"
             )
         return self.curves
 

@@ -7,19 +7,29 @@ import pandas as pd
 
 from goaldriven.report import figures, tables
 from goaldriven.report.blocks import Block, Download, Paragraph, Plate, Section
-from goaldriven.report.names import listing
+from goaldriven.report.names import listing, plural
 from goaldriven.report.study import StudyData
 from goaldriven.report.style import MOST_BANDS
 
 
-def alignment(data: StudyData) -> Section:
-    """How backward weights relate to forward weights, and what that does to the learning."""
+def alignment(data: StudyData) -> tuple[Section, ...]:
+    """How backward weights relate to forward weights, and what that does to the learning.
+
+    No section for a collection in which that was not recorded.
+    """
     title = "Alignment of backward and forward weights"
+    if data.study is None and not is_recorded(data):
+        return ()
     table, pairs = tables.alignment(data.networks), tables.weight_pairs(data.networks)
     blocks: list[Block] = []
+    without = [n for n in data.trained if not tables.has_alignment(n)]
+    if without:
+        text = f"Without alignment, and so not shown here: {plural(len(without), 'network')}."
+        blocks.append(Paragraph(text))
     if not set(table["quantity"]) - {tables.OF_EVERY_RULE}:
+        others = "these networks" if without else "the trained networks"
         text = (
-            "No rule of the trained networks has backward weights of its own; under "
+            f"No rule of {others} has backward weights of its own; under "
             "backpropagation the angles are zero by definition."
         )
         blocks.append(Paragraph(text))
@@ -27,7 +37,12 @@ def alignment(data: StudyData) -> Section:
         blocks.append(_angles(data, table))
     if not pairs.empty:
         blocks.append(_scatter(data, pairs))
-    return Section("alignment", title, tuple(blocks))
+    return (Section("alignment", title, tuple(blocks)),)
+
+
+def is_recorded(data: StudyData) -> bool:
+    """Whether any network's weights or updates were compared."""
+    return any(map(tables.has_alignment, data.networks))
 
 
 _ROWS = {

@@ -100,8 +100,8 @@ def how_to_identify(data: StudyData) -> str:
     """What is missing for an answer."""
     if len(data.rules) < 2:
         return (
-            "The study has a single learning rule, so there is nothing to identify: a study of two "
-            "or more rules answers which of them trained a network."
+            f"The {data.kind} has a single learning rule, so there is nothing to identify: a "
+            f"{data.kind} of two or more rules answers which of them trained a network."
         )
     return Markup(
         "The learning rules have not been identified yet: <code>goaldriven identify {}</code> "

@@ -59,10 +59,10 @@ def hint(data: StudyData) -> tuple[Paragraph, ...]:
     if len(rules) < 2 or names_with_results(data.folder):
         return ()
     text = Markup(
-        "The paper's other experiments, and controls, have not been run on this study: "
+        "The paper's other experiments, and controls, have not been run on this {}: "
         "<code>goaldriven experiment list</code> names them, <code>goaldriven experiment run "
         "{}</code> runs them, and they then have a section of this page."
-    ).format(str(data.folder))
+    ).format(data.kind, str(data.folder))
     return (Paragraph(text),)
 
 

@@ -11,6 +11,7 @@ from goaldriven.report.names import group_label, listing, plural, statistic_labe
 from goaldriven.report.sections.overview import versions
 from goaldriven.report.study import StudyData
 from goaldriven.specs import PUBLISHED_STATISTICS, STATISTICS
+from goaldriven.trajectories.published import is_imported
 
 _SPLITS = (
     "Examples are layers. The layers of one network share its seeds, data order and fate, so they "
@@ -45,15 +46,9 @@ def methods(data: StudyData, results: Results | None) -> Section:
     blocks: list[Block] = [*_statistics(data, results), Paragraph(_outcomes(data))]
     if results is not None:
         blocks += [Paragraph(_SPLITS), Paragraph(_FITTING), Paragraph(_how_many(results))]
-    blocks.append(
-        Paragraph(
-            "Statistics and metrics are computed over the whole validation set in evaluation mode, "
-            "without augmentation; the layer-wise activity change is the derivative through the "
-            "forward weights for every rule."
-        )
-    )
-    if data.networks:
-        blocks.append(Paragraph(f"Versions: {versions(data)}."))
+    blocks += [Paragraph(text) for text in _measured(data)]
+    if found := versions(data):
+        blocks.append(Paragraph(f"Versions: {found}."))
     blocks.append(Items(_CITATIONS))
     return Section("methods", "Methods and caveats", tuple(blocks))
 
@@ -128,17 +123,40 @@ def _against_published(admissible: set[str]) -> str:
     )
 
 
+def _measured(data: StudyData) -> list[str]:
+    """How the observables came about, of networks trained here and of imported ones."""
+    imported = [n for n in data.networks if is_imported(n)]
+    texts = []
+    if not data.networks or len(imported) < len(data.networks):
+        which = " of the networks that were not imported" if imported else ""
+        texts.append(
+            f"Statistics and metrics{which} are computed over the whole validation set in "
+            "evaluation mode, without augmentation; the layer-wise activity change is the "
+            "derivative through the forward weights for every rule."
+        )
+    if imported:
+        texts.append(
+            f"The observables of {plural(len(imported), 'imported network')} are as their source "
+            "has them. The published code takes the layer-wise activity change through the "
+            "backward weights, and the norm of a weight tensor as the mean over slices."
+        )
+    return texts
+
+
 def _outcomes(data: StudyData) -> str:
     counts = data.counts()
+    if data.networks and all(map(is_imported, data.networks)):
+        return "The published format does not tell outcomes: imported networks count as trained."
     if not counts["diverged"] + counts["failed"]:
         return "No network diverged or failed."
+    whole = "collection" if data.study is None else "grid"
     parts = [
         plural(counts[state], f"{state} network")
         for state in ("diverged", "failed")
         if counts[state]
     ]
     return (
-        f"{listing(parts)} of {sum(counts.values())} in the grid "
+        f"{listing(parts)} of {sum(counts.values())} in the {whole} "
         f"{'is' if sum((counts['diverged'], counts['failed'])) == 1 else 'are'} in no trajectory, "
         "curve or classifier: what is said of a rule holds for those of its networks that trained."
     ).capitalize()

@@ -32,8 +32,7 @@ def trajectories(data: StudyData) -> Section:
     if not data.trained:
         text = "No network is trained yet, so there are no trajectories to show."
         return Section("trajectories", title, (Paragraph(text, "notice"),))
-    known = {str(s) for n in data.trained for s in n["statistic"].values}
-    whole = tables.trajectories(data.networks, [s for s in SHOWN if s in known])
+    whole = tables.trajectories(data.networks, _shown(data))
     medians = tables.median_trajectories(whole)
     drawn = tables.sample_layers(whole, LINES_PER_RULE)
     text = _separation(whole)
@@ -60,6 +59,16 @@ def trajectories(data: StudyData) -> Section:
         ),
     )
     return Section("trajectories", title, (plate,))
+
+
+def _shown(data: StudyData) -> list[str]:
+    """Of the statistics that every network has, the usual ones, or else the first few."""
+    known = [
+        name
+        for name in data.trained[0]["statistic"].values.tolist()
+        if all(name in n["statistic"].values for n in data.trained)
+    ]
+    return [name for name in SHOWN if name in known] or known[: len(SHOWN)]
 
 
 def _wide(single: pd.DataFrame) -> pd.DataFrame:

@@ -52,7 +52,7 @@ def _networks(data: StudyData, basis: Basis) -> str:
         f"{len(some)} {what}" for some, what in ((missing, "not"), (gone, "no longer")) if some
     ]
     return (
-        f"{plural(len(used), 'network')}, the study has "
+        f"{plural(len(used), 'network')}, the {data.kind} has "
         f"{plural(len(trained), 'trained network')} ({' and '.join(counts)} among them)"
     )
 
@@ -65,7 +65,7 @@ def _measurements(data: StudyData, basis: Basis) -> str:
     if now == used:
         return ""
     return (
-        f"{plural(len(used), 'measurement')}, the study has {len(now)} "
+        f"{plural(len(used), 'measurement')}, the {data.kind} has {len(now)} "
         f"({len(now - used)} new, {len(used - now)} gone)"
     )
 

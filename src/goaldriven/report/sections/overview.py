@@ -9,18 +9,26 @@ from markupsafe import Markup
 
 from goaldriven.report.blocks import Block, Download, Paragraph, Section, Table
 from goaldriven.report.names import listing, plural
+from goaldriven.report.sections.collected import factors_of, lacking
 from goaldriven.report.study import StudyData
 from goaldriven.report.tables import network_table
+from goaldriven.specs import Study
+from goaldriven.trajectories.published import is_imported
 
-STATES = ("trained", "diverged", "failed", "left")
+OUTCOMES = ("trained", "diverged")
+STATES = (*OUTCOMES, "failed", "left")
 
 
 def overview(data: StudyData, answer: str) -> Section:
     """The grid, the state of its networks, time and software; first of all the answer."""
-    blocks: list[Block] = [Paragraph(answer, "answer"), *_notices(data), _grid(data), _states(data)]
-    if data.networks:
-        blocks += [Paragraph(_time(data)), Paragraph(f"Software: {versions(data)}.")]
-    return Section("overview", "What was run", tuple(blocks))
+    factors = factors_of(data) if data.study is None else _grid(data.study)
+    blocks: list[Block] = [Paragraph(answer, "answer"), *_notices(data), factors]
+    if data.study is not None or not all(map(is_imported, data.networks)):
+        blocks.append(_states(data))  # the published format does not tell outcomes
+    texts = (lacking(data), _time(data), software(data))
+    blocks += [Paragraph(text) for text in texts if text]
+    title = "What there is" if data.study is None else "What was run"
+    return Section("overview", title, tuple(blocks))
 
 
 def _notices(data: StudyData) -> list[Block]:
@@ -54,8 +62,7 @@ def _notices(data: StudyData) -> list[Block]:
     return [Paragraph(text, "notice") for text in notices]
 
 
-def _grid(data: StudyData) -> Table:
-    study = data.study
+def _grid(study: Study) -> Table:
     levels: list[tuple[str, list[str]]] = [
         ("task", [_variant(t) for t in study.tasks]),
         ("architecture", [_variant(a) for a in study.architectures]),
@@ -100,18 +107,25 @@ def _variant(spec: object) -> str:
 
 def _states(data: StudyData) -> Table:
     rows = []
+    states = OUTCOMES if data.study is None else STATES
     for rule in [*data.rules, None]:
         counts = data.counts(rule)
-        numbers = [counts[s] for s in STATES]
+        numbers = [counts[s] for s in states]
         rows.append((rule or "all rules", *map(str, numbers), str(sum(numbers))))
-    downloads = (Download("networks.csv", network_table(data.networks)),) if data.networks else ()
+    downloads: tuple[Download, ...] = ()
+    if data.study is not None and data.networks:
+        downloads = (Download("networks.csv", network_table(data.networks)),)
     return Table(
-        "Networks by learning rule and outcome.", ("rule", *STATES, "all"), tuple(rows), downloads
+        "Networks by learning rule and outcome.", ("rule", *states, "all"), tuple(rows), downloads
     )
 
 
 def _time(data: StudyData) -> str:
+    """How long it took; empty where no network tells."""
     table = network_table(data.networks)
+    table = table[table["seconds"] > 0]
+    if table.empty:
+        return ""
     total, recording = table["seconds"].sum(), table["recording_seconds"].sum()
     return (
         f"Training and measuring took {duration(total)} of computing in all, "
@@ -130,10 +144,16 @@ def duration(seconds: float) -> str:
     return f"{seconds / 60:.1f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"
 
 
+def software(data: StudyData) -> str:
+    """The versions as a sentence; empty where no network tells."""
+    found = versions(data)
+    return f"Software: {found}." if found else ""
+
+
 def versions(data: StudyData) -> str:
-    """Every version that trained a network, e.g. ``numpy 2.1, torch 2.9``."""
+    """Every version that trained a network, e.g. ``numpy 2.1, torch 2.9``; empty if none tells."""
     found: dict[str, set[str]] = {}
-    for network in data.networks:
+    for network in (n for n in data.networks if not is_imported(n)):
         for package, version in json.loads(network.attrs["versions"]).items():
             found.setdefault(package, set()).add(str(version))
     return ", ".join(f"{package} {_or(found[package])}" for package in sorted(found))

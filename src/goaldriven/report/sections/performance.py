@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pandas as pd
+import xarray as xr
 
 from goaldriven.report import figures, tables
 from goaldriven.report.blocks import Block, Download, Paragraph, Plate, Section, Table
@@ -15,20 +16,31 @@ NEAR_CHANCE = 0.05
 """A network counts as at chance if its final metric is less than this above chance."""
 
 
-def performance(data: StudyData) -> Section:
-    """Final performance and learning curves, with their medians as a table."""
-    title = "Task performance"
+def performance(data: StudyData) -> tuple[Section, ...]:
+    """Final performance and learning curves, with their medians as a table.
+
+    No section where networks are finished but no performance was recorded.
+    """
+    networks = data.with_performance
     if not data.networks:
-        return Section("performance", title, (Paragraph("No network is finished yet.", "notice"),))
-    final = tables.final_performance(data.networks)
+        return (_section(Paragraph("No network is finished yet.", "notice")),)
+    if not networks:
+        return ()
+    final = tables.final_performance(networks)
     medians = tables.median_performance(final)
-    blocks: list[Block] = [
-        _final_plate(data, final, medians),
-        _median_table(final, medians),
-    ]
-    if data.trained:
-        blocks.append(_curves_plate(data))
-    return Section("performance", title, tuple(blocks))
+    blocks: list[Block] = []
+    if without := len(data.networks) - len(networks):
+        blocks.append(
+            Paragraph(f"Without performance, and so not shown here: {plural(without, 'network')}.")
+        )
+    blocks += [_final_plate(data, final, medians), _median_table(final, medians)]
+    if trained := tables.trained_only(networks):
+        blocks.append(_curves_plate(data, trained))
+    return (_section(*blocks),)
+
+
+def _section(*blocks: Block) -> Section:
+    return Section("performance", "Task performance", blocks)
 
 
 def _final_plate(data: StudyData, final: pd.DataFrame, medians: pd.DataFrame) -> Plate:
@@ -96,8 +108,8 @@ def _median_table(final: pd.DataFrame, medians: pd.DataFrame) -> Table:
     return Table(caption, header, tuple(rows), (download,), text_columns=2)
 
 
-def _curves_plate(data: StudyData) -> Plate:
-    curves = tables.learning_curves(data.networks)
+def _curves_plate(data: StudyData, networks: list[xr.Dataset]) -> Plate:
+    curves = tables.learning_curves(networks)
     text = _speed(curves)
     bands = ", shaded between the quartiles" if curves["rule"].nunique() <= MOST_BANDS else ""
     return Plate(

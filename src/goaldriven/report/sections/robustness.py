@@ -14,6 +14,7 @@ from goaldriven.report import robustness as compared
 from goaldriven.report.blocks import Block, Download, Paragraph, Plate, Section, Table
 from goaldriven.report.names import listing, plural
 from goaldriven.report.study import StudyData
+from goaldriven.report.tables import rule_of
 
 CLOSE = 0.01
 """A rule keeps up with backprop where its median gap is at least minus this."""
@@ -21,9 +22,10 @@ CLOSE = 0.01
 
 def robustness(data: StudyData) -> tuple[Section, ...]:
     """One section where there are backprop, other rules and architectures to compare, else none."""
-    if not compared.is_comparison(data.networks):
+    networks = data.with_performance
+    if not compared.is_comparison(networks):
         return ()
-    table = compared.by_architecture(data.networks)
+    table = compared.by_architecture(networks)
     blocks: list[Block] = [Paragraph(_about(data, table)), _plate(data, table)]
     blocks += [_gap_table(group, task) for task, group in table.groupby("task", sort=False)]
     return (Section("robustness", "Robustness across architectures", tuple(blocks)),)
@@ -47,7 +49,7 @@ def _about(data: StudyData, table: pd.DataFrame) -> str:
 
 def _family(data: StudyData, rules: list[str], reference: str) -> str:
     """A remark on rules whose optimizer is of another family than the reference's."""
-    family = {rule.name: rule.optimizer.name for rule in data.study.rules}
+    family = {n.attrs["rule"]: rule_of(n)["optimizer"]["name"] for n in data.with_performance}
     other = [rule for rule in rules if family.get(rule) != family.get(reference)]
     if not other:
         return ""
@@ -70,7 +72,7 @@ def _plate(data: StudyData, table: pd.DataFrame) -> Plate:
         figures.robustness(table, data.rules),
         (
             Download("robustness.csv", table),
-            Download("gaps_to_backprop.csv", compared.gaps(data.networks)),
+            Download("gaps_to_backprop.csv", compared.gaps(data.with_performance)),
         ),
     )
 

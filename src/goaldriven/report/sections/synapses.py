@@ -23,11 +23,12 @@ def number(column: str, digits: int = 3) -> Cell:
     return lambda row: "–" if pd.isna(row[column]) else f"{row[column]:.{digits}g}"
 
 
-def with_interval(column: str, digits: int = 3) -> Cell:
-    """A cell with a value and its interval, from ``<column>_low`` and ``<column>_high``."""
+def with_interval(column: str, digits: int = 3, ends: tuple[str, str] | None = None) -> Cell:
+    """A cell with a value and its interval, by default ``<column>_low`` and ``<column>_high``."""
+    ends = ends or (f"{column}_low", f"{column}_high")
 
     def cell(row: pd.Series) -> str:
-        value, low, high = (row[c] for c in (column, f"{column}_low", f"{column}_high"))
+        value, low, high = (row[c] for c in (column, *ends))
         if pd.isna(low):
             return f"{value:.{digits}g}"
         return f"{value:.{digits}g} ({low:.{digits}g} to {high:.{digits}g})"
@@ -217,11 +218,16 @@ def _turnover(rows: pd.DataFrame) -> Table:
     )
 
 
+def why_skipped(analysis: Analysis, name: str) -> str:
+    """Why a part of the analysis was not done for the first group that lacks it."""
+    return next((why for (_, n), why in analysis.skipped.items() if n == name), "no data")
+
+
 def markov(analysis: Analysis, kesten: dict[str, Line]) -> Section:
     """The chain: matrix, stationary distribution, predictions, tests."""
     tables = analysis.tables
     if "markov_states" not in tables:
-        why = next((w for (_, n), w in analysis.skipped.items() if n == "markov_states"), "")
+        why = why_skipped(analysis, "markov_states")
         return Section("markov", "Markov chain", (Paragraph(f"No chain was fitted: {why}."),))
     blocks: list[Block] = [
         Paragraph(_memory_in_words(tables), "answer"),

@@ -9,7 +9,14 @@ from goaldriven.report.figures import synapses_kesten
 from goaldriven.report.figures.synapses_markov import Line
 from goaldriven.report.figures.weight_dynamics import weight_dynamics
 from goaldriven.report.names import listing
-from goaldriven.report.sections.synapses import Cell, number, rows_of, word
+from goaldriven.report.sections.synapses import (
+    Cell,
+    number,
+    rows_of,
+    why_skipped,
+    with_interval,
+    word,
+)
 from goaldriven.synapses.analysis import Analysis
 
 _PARAMETERS = ("mu_a", "mu_b", "var_a", "var_b")
@@ -44,7 +51,7 @@ def kesten(analysis: Analysis) -> Section:
     """The process w′ = εw + η: moments, estimates, tests of what can be left out."""
     tables = analysis.tables
     if "kesten" not in tables:
-        why = next((w for (_, n), w in analysis.skipped.items() if n == "kesten"), "no data")
+        why = why_skipped(analysis, "kesten")
         return Section("kesten", "Kesten process", (Paragraph(f"Nothing was fitted: {why}."),))
     blocks: list[Block] = [
         Paragraph(
@@ -90,12 +97,11 @@ def _additive_in_words(rows: pd.DataFrame) -> str:
     return f"{'; '.join(parts)}."
 
 
-def _interval_cell(row: pd.Series) -> str:
-    if pd.isna(row["estimate"]):
-        return "–"
-    if pd.isna(row["low"]) or row["low"] == row["high"]:
-        return f"{row['estimate']:.3g}"
-    return f"{row['estimate']:.3g} ({row['low']:.3g} to {row['high']:.3g})"
+def _estimate(row: pd.Series) -> str:
+    """With its interval, where it is estimated and not fixed."""
+    fixed = pd.isna(row["estimate"]) or row["low"] == row["high"]
+    cell = number("estimate") if fixed else with_interval("estimate", ends=("low", "high"))
+    return cell(row)
 
 
 def _estimates(rows: pd.DataFrame) -> Table:
@@ -103,7 +109,7 @@ def _estimates(rows: pd.DataFrame) -> Table:
         "group": word("group"),
         "estimator": word("estimator"),
         "quantity": lambda r: _NAMES.get(r["parameter"], str(r["parameter"])),
-        "estimate (95% interval)": _interval_cell,
+        "estimate (95% interval)": _estimate,
     }
     return rows_of(
         "Estimates of the Kesten process by every estimator.",
@@ -136,7 +142,7 @@ def comparison(analysis: Analysis) -> Section:
     """Rules by their prediction of held-out dendrites."""
     title = "Which rule?"
     if "comparison" not in analysis.tables:
-        why = next((w for (_, n), w in analysis.skipped.items() if n == "comparison"), "no data")
+        why = why_skipped(analysis, "comparison")
         return Section("rule", title, (Paragraph(f"Rules were not compared: {why}."),))
     rows = analysis.tables["comparison"]
     best = {str(group): str(of["model"].iloc[0]) for group, of in rows.groupby("group", sort=False)}
