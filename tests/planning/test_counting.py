@@ -70,7 +70,7 @@ def run(network, seed=0):
 
 @pytest.mark.parametrize(("rule", "task", "architecture"), CASES)
 def test_a_step_costs_what_one_with_data_does(rule, task, architecture):
-    """Products exactly; operations to 10%: copies into other memory layouts are not all foreseen."""
+    """Products exactly; operations to 10%: copies into other layouts are not all foreseen."""
     network = NetworkSpec(task=task, architecture=architecture, rule=rule, batch_size=12)
     steps, cost = run(network), counted(network)
     assert cost.passes_per_epoch == len(steps)

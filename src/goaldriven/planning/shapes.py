@@ -18,7 +18,7 @@ from torch.utils.flop_counter import flop_registry
 
 _META = torch.device("meta")
 _CPU = torch.device("cpu")
-_DEVICE_OF = Tensor.device.__get__  # type: ignore[attr-defined]
+_DEVICE_OF = Tensor.device.__get__
 _NO_OPERATIONS = ("prim", "profiler")
 """Namespaces of what is no work of the device: questions about tensors, marks of the profiler."""
 
