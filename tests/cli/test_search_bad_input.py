@@ -62,8 +62,8 @@ BAD_SEARCHES = {
             over="[{rule: sgdm}, {rule: adam}]",
         ),
         "over[1]: space: rule.optimizer: every key must be one of beta1, beta2, "
-        "decay_biases, epsilon, learning_rate, name, reference_batch_size, schedule, update_noise, weight_decay; got "
-        "'momentum'",
+        "decay_biases, epsilon, learning_rate, name, reference_batch_size, schedule, "
+        "update_noise, weight_decay; got 'momentum'",
     ),
     "field of a number": (
         with_(space=f"{{batch_size.x: {RANGE}}}"),
