@@ -62,9 +62,9 @@ BAD_SEARCHES = {
             space=f"{{rule.optimizer.momentum: {RANGE}}}",
             over="[{rule: sgdm}, {rule: adam}]",
         ),
-        "over[1]: space: rule.optimizer: every key must be one of beta1, beta2, epsilon, "
-        "learning_rate, name, reference_batch_size, schedule, update_noise, weight_decay; got "
-        "'momentum'",
+        "over[1]: space: rule.optimizer: every key must be one of beta1, beta2, "
+        "decay_biases, epsilon, learning_rate, name, reference_batch_size, schedule, "
+        "update_noise, weight_decay; got 'momentum'",
     ),
     "field of a number": (
         with_(space=f"{{batch_size.x: {RANGE}}}"),

@@ -12,7 +12,7 @@ from goaldriven.errors import SpecError
 from goaldriven.specs import RULES
 from goaldriven.specs.credit import LayerwiseAlignment
 
-from . import two_ranks
+from . import wrapped_networks
 
 DESCENT = {"name": "sgdm", "learning_rate": 0.1, "momentum": 0.0, "reference_batch_size": None}
 
@@ -134,7 +134,7 @@ def test_kolen_pollack_shrinks_the_difference_by_the_weight_decay_alone(momentum
         leaf = (model.get_submodule(name).weight - b).detach().requires_grad_()
         twins[name] = leaf, torch.optim.SGD([leaf], eta, momentum, nesterov=momentum > 0)
     before = {name: leaf.detach().clone() for name, (leaf, _) in twins.items()}
-    x, y = two_ranks.stimuli()
+    x, y = wrapped_networks.stimuli()
     for step in range(1, 30):
         forward.zero_grad(set_to_none=True)
         credit.backward(lambda: functional.cross_entropy(model(x), y))
@@ -213,10 +213,10 @@ def test_accumulated_gradients_are_those_of_the_whole_batch(name):
     batchwise = {"forward_batch_centring": False, "input_batch_centring": False}
     quiet = {"input_noise": None, "delay_epochs": 0, "alternating": False, "operations": batchwise}
     changes = {"credit": quiet} if name in ("ia", "aa") else {}
-    x, y = two_ranks.stimuli()
+    x, y = wrapped_networks.stimuli()
 
     def trained(parts):
-        model = two_ranks.make_model()
+        model = wrapped_networks.make_model()
         rule = rules.make(name, **changes)
         credit, optimizer = rule.attach(model, batch_size=len(x)), rule.optimizer(model)
         for passes in range(3):
@@ -237,10 +237,10 @@ def test_accumulated_gradients_are_those_of_the_whole_batch(name):
 
 def loop_of(rule, batch_size=None):
     """A model, its handle and its optimizer, and a step that trains it."""
-    model = two_ranks.make_model()
+    model = wrapped_networks.make_model()
     credit = rule.attach(model, batch_size=batch_size)
     optimizer = rule.optimizer(model, batch_size=batch_size)
-    x, y = two_ranks.stimuli()
+    x, y = wrapped_networks.stimuli()
 
     def step(passes=None, scale=1.0):
         if passes is not None:
@@ -284,7 +284,7 @@ def test_gradients_that_overflow_leave_the_backward_weights_as_they_are():
     model, credit, _, step = loop_of(rules.make("kp"))
     step()
     before = {name: b.clone() for name, b in credit.backward_weights.items()}
-    credit.backward(lambda: model(two_ranks.stimuli()[0]).sum() * float("inf"))
+    credit.backward(lambda: model(wrapped_networks.stimuli()[0]).sum() * float("inf"))
     credit.step()
     assert all(torch.equal(b, before[name]) for name, b in credit.backward_weights.items())
 

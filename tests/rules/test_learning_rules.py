@@ -166,9 +166,9 @@ WRONG = {
     ),
     "a misspelt setting": (
         {"name": "sgdm", "optimizer": {"learning_rte": 0.1}},
-        "optimizer: every key must be one of learning_rate, momentum, name, nesterov, "
-        "reference_batch_size, schedule, update_noise, weight_decay; got 'learning_rte' (did you "
-        "mean 'learning_rate'?)",
+        "optimizer: every key must be one of decay_biases, learning_rate, momentum, name, "
+        "nesterov, reference_batch_size, schedule, update_noise, weight_decay; got 'learning_rte' "
+        "(did you mean 'learning_rate'?)",
     ),
     "a setting of another variant": (
         {"name": "fa", "credit": {"amp": 1.0}},

@@ -7,6 +7,7 @@ from torch import nn
 from goaldriven import rules
 from goaldriven.errors import SpecError
 from goaldriven.rules.optimizers import schedule_factor
+from goaldriven.specs import NetworkSpec
 from goaldriven.specs.optimizers import SGDM, Adam, Schedule
 
 
@@ -118,3 +119,43 @@ def test_the_learning_rate_scales_with_the_batch_where_both_sizes_are_known(
     rule = rules.make("mine", credit="backprop", optimizer=spec.model_dump())
     (group,) = rule.optimizer(nn.Linear(1, 1), batch_size=batch_size).param_groups
     assert group["lr"] == pytest.approx(expected, rel=1e-15)
+
+
+@pytest.mark.parametrize("decay_biases", [False, True])
+def test_the_penalty_on_biases_by_hand(decay_biases):
+    """Under a loss of 0 the gradient is that of (λ/2)‖W‖² alone, λW: one step takes W to (1 − ηλ)W.
+
+    Biases of the layers follow where they are asked for; batch norm's scale and shift never do.
+    """
+    model = small_net()
+    for parameter in model.parameters():
+        torch.nn.init.normal_(parameter)
+    before = {name: p.detach().clone() for name, p in model.named_parameters()}
+    optimizer = {"learning_rate": 0.5, "momentum": 0.0, "reference_batch_size": None}
+    penalty = {"weight_decay": 0.25, "decay_biases": decay_biases}
+    rule = rules.make("sgdm", optimizer=optimizer | penalty)
+    credit, steps = rule.attach(model), rule.optimizer(model)
+    credit.backward(lambda: 0.0 * model(torch.randn(8, 2, 6).double()).sum())
+    steps.step()
+    shrunk = {"0.weight", "4.weight"} | ({"0.bias", "4.bias"} if decay_biases else set())
+    for name, parameter in model.named_parameters():
+        factor = 1 - 0.5 * 0.25 if name in shrunk else 1.0
+        torch.testing.assert_close(parameter.detach(), factor * before[name], rtol=1e-14, atol=0)
+
+
+def test_backward_weights_have_no_biases_to_decay():
+    with pytest.raises(SpecError, match=r"credit.optimizer.decay_biases must be false"):
+        rules.make("ia", credit={"optimizer": {"decay_biases": True}})
+
+
+def test_networks_keep_the_ids_they_had_before_biases_could_decay():
+    """Ids are hashes of all settings; these are in results made before this one was there."""
+    ids = {
+        rule: NetworkSpec(task="digits", architecture="knet4", rule=rule).network_id
+        for rule in ("sgdm", "ia", "kp")
+    }
+    assert ids == {"sgdm": "21ac20ad520c", "ia": "642e679a67bd", "kp": "edf3d6fcdf0f"}
+    changed = {"name": "sgdm", "optimizer": {"decay_biases": True}}
+    other = NetworkSpec(task="digits", architecture="knet4", rule=changed)
+    assert other.network_id != ids["sgdm"]
+    assert NetworkSpec.model_validate_json(other.canonical_json()) == other

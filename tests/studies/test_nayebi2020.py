@@ -63,6 +63,7 @@ def test_rates_schedules_and_l2_are_the_published_ones(networks):
         assert optimizer.reference_batch_size == (256 if scaled else None)
         l2 = 1e-6 if n.task.name == "imagenet_simclr" else L2[family]
         assert optimizer.weight_decay == l2
+        assert optimizer.decay_biases
         warm, drops = (0, ()) if n.task.name == "cifar10" else (6, (30, 60, 80))
         schedules = [optimizer.schedule]
         if n.rule.name == "ia":

@@ -2,11 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import subprocess
-import sys
-from pathlib import Path
-
 import pytest
 import torch
 
@@ -15,6 +10,7 @@ from goaldriven.specs import RULES, NetworkSpec
 from goaldriven.tasks.base import Batch
 from goaldriven.training import build
 from goaldriven.training.ranks import Ranks, rows
+from two_ranks import assert_equal_networks, train_on_two_ranks
 
 from . import double_networks
 
@@ -39,31 +35,16 @@ PER_RANK = "batch norm of each rank's own"
 
 @pytest.fixture(scope="module")
 def on_two_ranks(tmp_path_factory) -> tuple[dict[str, torch.Tensor], ...]:
-    out = tmp_path_factory.mktemp("ranks")
     own = {"rule": "sgdm", "architecture": BN, "runtime": {"batch_norm": "per_rank"}}
-    (out / "cases.json").write_text(json.dumps({**CASES, PER_RANK: own}))
-    script = str(Path(double_networks.__file__))
-    arguments = [str(out / "store"), str(out / "cases.json"), str(out)]
-    processes = [
-        subprocess.Popen([sys.executable, script, str(rank), *arguments], stderr=subprocess.PIPE)
-        for rank in range(2)
-    ]
-    for process in processes:
-        _, errors = process.communicate(timeout=480)
-        assert process.returncode == 0, errors.decode()
-    first, second = (torch.load(out / f"{rank}.pt") for rank in range(2))
-    return first, second
+    folder = tmp_path_factory.mktemp("ranks")
+    return train_on_two_ranks(folder, "training.double_networks", {**CASES, PER_RANK: own})
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", CASES)
 def test_two_ranks_train_the_network_of_one_process(name, on_two_ranks):
-    first, second = on_two_ranks
     alone = double_networks.trained(CASES[name])
-    for key, tensor in alone.items():
-        ours = first[f"{name}|{key}"]
-        assert torch.equal(ours, second[f"{name}|{key}"]), key
-        torch.testing.assert_close(ours, tensor, rtol=1e-6, atol=1e-9, msg=f"{name}: {key}")
+    assert_equal_networks(name, on_two_ranks, alone, rtol=1e-6, atol=1e-9)
 
 
 @pytest.mark.slow

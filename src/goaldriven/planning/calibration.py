@@ -39,7 +39,11 @@ class Calibration:
 
     def seconds(self, planned: StudyPlan) -> float:
         """What this device would take for a study, its networks one after another."""
-        return sum(c.networks * c.flops / self.rates[_kind(c)] for c in planned.costs)
+        return sum(c.networks * self.seconds_of(c) for c in planned.costs)
+
+    def seconds_of(self, cost: NetworkCost) -> float:
+        """What this device would take for one network of a kind, training and records."""
+        return cost.flops / self.rates[_kind(cost)]
 
 
 def calibrated(networks: Sequence[NetworkSpec], device: str = "cpu") -> Calibration:

@@ -1,28 +1,26 @@
 """What a training step and a record of a network cost, by running them on tensors without data.
 
-The rule's own code runs a step at its batch size on PyTorch's fake tensors, of which there are
-shapes and nothing else, while every operation is looked at. What a rule adds (alignment products,
-more forward passes) is thereby counted as it is, not by a formula per rule.
+The rule's own code runs a step at its batch size on tensors of which there are shapes and nothing
+else (`goaldriven.planning.shapes`), while every operation is looked at. What a rule adds (alignment
+products, more forward passes) is thereby counted as it is, not by a formula per rule.
 """
 
 from __future__ import annotations
 
-import copy
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.nn import functional
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils.flop_counter import FlopCounterMode
 
 from goaldriven import architectures, rules
 from goaldriven.heads import Contrastive, Head, Reconstruction
 from goaldriven.planning.facts import TaskFacts
+from goaldriven.planning.shapes import Operations, without_data
 from goaldriven.specs import ArchitectureSpec, RuleSpec
 from goaldriven.tasks.ntxent import nt_xent
 
@@ -83,22 +81,6 @@ class StepCost:
     layers: int
 
 
-class _Operations(TorchDispatchMode):
-    """Counts the operations that are started."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.count = 0
-
-    def __torch_dispatch__(
-        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
-    ) -> Any:
-        if func is torch.ops.aten._local_scalar_dense.default:
-            return 1.0  # a rule looks at a number (is all finite?), and there are none: say yes
-        self.count += not getattr(func, "is_view", False)
-        return func(*args, **(kwargs or {}))
-
-
 def count_network(
     architecture: ArchitectureSpec, rule: RuleSpec, facts: TaskFacts, batch_size: int
 ) -> StepCost:
@@ -120,43 +102,46 @@ def _count(
     views: int,
     batch_size: int,
 ) -> StepCost:
-    fake = FakeTensorMode()
-    model = _faked(copy.deepcopy(_initial(architecture, shape, head)), fake)
-    with fake, _Operations():
-        stimuli = torch.zeros(_FEW * views, *shape)
-        forward, gradient = _forward(model, stimuli), _gradient(model, stimuli, head)
+    model, forward, gradient = _untrained(architecture, shape, head, views)
+    with without_data() as operations:
         model.train()
-        trainer = _Step(model, rules.LearningRule(spec), shape, head, views, batch_size)
-        aligning, regular = trainer.aligning(), trainer.regular()
-    credit = trainer.credit
-    return StepCost(
-        step=regular,
-        aligning=aligning,
-        passes_per_epoch=credit.passes_per_epoch,
-        forward=Work(forward.flops / (_FEW * views), forward.operations),
-        gradient=Work(gradient.flops / _FEW, gradient.operations, gradient.kept / _FEW),
-        reroutes=credit.reroutes_errors,
-        parameters=sum(p.numel() for p in model.parameters()),
-        backward_weights=sum(b.numel() for b in credit.backward_weights.values()),
-        buffers=sum(b.numel() for b in model.buffers()),
-        optimizer_values=trainer.optimizer_values(spec),
-        layers=len(model.layers),  # type: ignore[arg-type]
+        rule = rules.LearningRule(spec)
+        trainer = _Step(model, rule, shape, head, views, batch_size, operations)
+        try:
+            aligning, regular = trainer.costs()
+            credit = trainer.credit
+            return StepCost(
+                step=regular,
+                aligning=aligning,
+                passes_per_epoch=credit.passes_per_epoch,
+                forward=forward,
+                gradient=gradient,
+                reroutes=credit.reroutes_errors,
+                parameters=sum(p.numel() for p in model.parameters()),
+                backward_weights=sum(b.numel() for b in credit.backward_weights.values()),
+                buffers=trainer.buffers,
+                optimizer_values=trainer.optimizer_values(spec),
+                layers=len(model.layers),  # type: ignore[arg-type]
+            )
+        finally:
+            trainer.credit.remove()
+
+
+@lru_cache(maxsize=32)
+def _untrained(
+    spec: ArchitectureSpec, shape: tuple[int, int, int], head: Head, views: int
+) -> tuple[nn.Module, Work, Work]:
+    """A model without data, and one stimulus through it without and with a backward pass."""
+    with without_data() as operations:
+        model = architectures.build(spec, shape, head, torch.Generator())
+        stimuli = torch.zeros(_FEW * views, *shape)
+        forward = _forward(model, stimuli, operations)
+        gradient = _gradient(model, stimuli, head, operations)
+    return (
+        model,
+        Work(forward.flops / (_FEW * views), forward.operations),
+        Work(gradient.flops / _FEW, gradient.operations, gradient.kept / _FEW),
     )
-
-
-@lru_cache(maxsize=4)
-def _initial(spec: ArchitectureSpec, shape: tuple[int, int, int], head: Head) -> nn.Module:
-    return architectures.build(spec, shape, head, torch.Generator().manual_seed(0))
-
-
-def _faked(model: nn.Module, fake: FakeTensorMode) -> nn.Module:
-    """Put fake tensors in the place of the model's own."""
-    for module in model.modules():
-        for name, parameter in module.named_parameters(recurse=False):
-            module.register_parameter(name, nn.Parameter(fake.from_tensor(parameter.detach())))
-        for name, buffer in module.named_buffers(recurse=False):
-            setattr(module, name, fake.from_tensor(buffer))
-    return model
 
 
 class _Step:
@@ -170,8 +155,10 @@ class _Step:
         head: Head,
         views: int,
         batch_size: int,
+        operations: Operations,
     ) -> None:
-        self._model = model
+        self._model, self._operations = model, operations
+        self.buffers = sum(b.numel() for b in model.buffers())
         self._stimuli = torch.zeros(batch_size * views, *shape)
         self._labels = torch.zeros(batch_size, dtype=torch.long)
         self._head = head
@@ -184,28 +171,31 @@ class _Step:
         self._optimizer = rule.optimizer(model, batch_size=batch_size)
         self._delay = getattr(rule.spec.credit, "delay_epochs", 0)
 
-    def aligning(self) -> Work:
-        """A step of the epochs that align alone; nothing where there are none."""
-        return self._one(0.0) if self._delay else Work()
+    def costs(self) -> tuple[Work, Work]:
+        """A step of the epochs that align alone, if there are any, and the mean step after them.
 
-    def regular(self) -> Work:
-        """The mean over a period of steps: two where aligning and learning alternate."""
-        period = self.credit.passes_per_epoch
-        total = Work()
-        for _ in range(period):
-            total += self._one(float(self._delay + 1))
-        return total.times(1 / period)
+        The mean is over a period: two steps where aligning and learning alternate, of which one is
+        then what a step that aligns alone is.
+        """
+        period, alone = [], []
+        for _ in range(self.credit.passes_per_epoch):
+            period.append(self._one(float(self._delay + 1)))
+            if self.credit.task_rate == 0:
+                alone.append(period[-1])
+        if self._delay and not alone:
+            alone.append(self._one(0.0))
+        mean = sum(period, Work()).times(1 / len(period))
+        return alone[0] if self._delay else Work(), mean
 
     def _one(self, passes: float) -> Work:
         self.credit.set_progress(passes)
         self._optimizer.zero_grad(set_to_none=True)
         loss = objective(self.credit, self._model, self._head, self._stimuli, self._labels)
-        kept = _Kept(self._model)
-        with FlopCounterMode(display=False) as flops, _Operations() as operations, kept.watching():
+        with _counted(self._operations, self._model) as work:
             self.credit.backward(loss)
             self._optimizer.step()
             self.credit.step()
-        return Work(flops.get_total_flops(), operations.count, kept.bytes)
+        return work()
 
     def optimizer_values(self, spec: RuleSpec) -> int:
         """Momenta (Adam has two) of forward weights, and of backward weights that learn."""
@@ -221,6 +211,14 @@ class _Step:
 
 def _momenta(optimizer: Any) -> int:
     return 2 if optimizer.name == "adam" else int(optimizer.momentum > 0)
+
+
+@contextmanager
+def _counted(operations: Operations, model: nn.Module) -> Iterator[Callable[[], Work]]:
+    """What is done inside; asked for afterwards."""
+    flops, count, kept = operations.flops, operations.count, _Kept(model)
+    with kept.watching():
+        yield lambda: Work(operations.flops - flops, operations.count - count, kept.bytes)
 
 
 class _Kept:
@@ -268,19 +266,18 @@ def _losses(model: nn.Module, head: Head, stimuli: Tensor, labels: Tensor) -> Te
     return functional.cross_entropy(outputs, labels, reduction="none")
 
 
-def _forward(model: nn.Module, stimuli: Tensor) -> Work:
+def _forward(model: nn.Module, stimuli: Tensor, operations: Operations) -> Work:
     model.eval()
-    with torch.no_grad(), FlopCounterMode(display=False) as flops, _Operations() as operations:
+    with torch.no_grad(), _counted(operations, model) as work:
         model(stimuli)
-    return Work(flops.get_total_flops(), operations.count)
+    return work()
 
 
-def _gradient(model: nn.Module, stimuli: Tensor, head: Head) -> Work:
+def _gradient(model: nn.Module, stimuli: Tensor, head: Head, operations: Operations) -> Work:
     """Forward and backward in eval mode, as at a record."""
     model.eval()
-    kept = _Kept(model)
-    labels = torch.zeros(len(stimuli), dtype=torch.long, device=stimuli.device)
-    with FlopCounterMode(display=False) as flops, _Operations() as operations, kept.watching():
+    labels = torch.zeros(len(stimuli), dtype=torch.long)
+    with _counted(operations, model) as work:
         loss = _loss(model, head, stimuli, labels)
         torch.autograd.grad(loss, list(model.parameters()), allow_unused=True)
-    return Work(flops.get_total_flops(), operations.count, kept.bytes)
+    return work()

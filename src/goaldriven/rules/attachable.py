@@ -122,9 +122,18 @@ def draw_backward_weight(module: nn.Module, generator: torch.Generator) -> Tenso
 
 def kernels(model: nn.Module) -> list[nn.Parameter]:
     """The weights of Linear and convolutional layers: what an L2 penalty acts on."""
+    return _own(model, "weight")
+
+
+def biases(model: nn.Module) -> list[nn.Parameter]:
+    """The biases of the layers whose weights are `kernels`."""
+    return _own(model, "bias")
+
+
+def _own(model: nn.Module, name: str) -> list[nn.Parameter]:
     modules = (m for m in model.modules() if isinstance(m, (nn.Linear, nn.modules.conv._ConvNd)))
-    own = (module._parameters.get("weight") for module in modules)
-    return list({id(weight): weight for weight in own if weight is not None}.values())
+    own = (module._parameters.get(name) for module in modules)
+    return list({id(tensor): tensor for tensor in own if tensor is not None}.values())
 
 
 def _names(model: nn.Module) -> list[str]:

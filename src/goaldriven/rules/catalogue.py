@@ -17,7 +17,7 @@ from torch.optim import Optimizer
 
 from goaldriven.errors import SpecError
 from goaldriven.layers import LayerInfo
-from goaldriven.rules.attachable import kernels, refuse_attached, supported_layers
+from goaldriven.rules.attachable import biases, kernels, refuse_attached, supported_layers
 from goaldriven.rules.base import CreditAssignment
 from goaldriven.rules.direct_feedback import DirectFeedbackAlignment
 from goaldriven.rules.feedback_alignment import FeedbackAlignment
@@ -97,7 +97,7 @@ def _layerwise_alignment(
 def _kolen_pollack(spec: specs.KolenPollack, to: _Attachment) -> CreditAssignment:
     """Backward weights get the forward weights' decay and optimizer where they have no own."""
     forward = to.optimizer
-    quiet = {"weight_decay": 0.0, "update_noise": 0.0}
+    quiet = {"weight_decay": 0.0, "decay_biases": False, "update_noise": 0.0}
     optimizer = spec.optimizer or forward.model_copy(update=quiet)
     decay = forward.weight_decay if spec.decay is None else spec.decay
     complete = spec.model_copy(update={"decay": decay, "optimizer": optimizer})
@@ -215,9 +215,10 @@ class LearningRule:
     ) -> Optimizer:
         """PyTorch's optimizer of the forward parameters.
 
-        Weight decay acts on kernels (weights of Linear and convolutional layers), not on biases or
-        normalisation. It is part of the task's loss: on steps that align alone it is 0. The rule's
-        schedule is followed by the time that `CreditAssignment.set_progress` is told.
+        Weight decay acts on kernels (weights of Linear and convolutional layers), on these layers'
+        biases where the optimizer says ``decay_biases``, and not on normalisation. It is part of
+        the task's loss: on steps that align alone it is 0. The rule's schedule is followed by the
+        time that `CreditAssignment.set_progress` is told.
 
         Parameters
         ----------
@@ -237,6 +238,8 @@ class LearningRule:
         groups: list[dict[str, Any]] = [{"params": parameters}]
         if spec.weight_decay > 0:
             decayed = {id(kernel) for kernel in kernels(model)}
+            if spec.decay_biases:
+                decayed |= {id(bias) for bias in biases(model)}
             groups = [
                 {"params": [p for p in parameters if id(p) in decayed]},
                 {"params": [p for p in parameters if id(p) not in decayed]},

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import (
     BeforeValidator,
@@ -11,6 +11,8 @@ from pydantic import (
     NonNegativeInt,
     PositiveFloat,
     PositiveInt,
+    SerializerFunctionWrapHandler,
+    model_serializer,
     model_validator,
 )
 
@@ -31,13 +33,27 @@ class Schedule(Spec):
         return self
 
 
-class SGDM(NamedSpec):
+class _Decaying(NamedSpec):
+    """What L2 acts on. A file that does not ask for biases reads as it did before they could be."""
+
+    decay_biases: bool = False
+
+    @model_serializer(mode="wrap")
+    def _without_default(self, fields_of: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        fields: dict[str, Any] = fields_of(self)
+        if not self.decay_biases:
+            fields.pop("decay_biases", None)  # ids of networks are hashes of these fields
+        return fields
+
+
+class SGDM(_Decaying):
     """Stochastic gradient descent with Nesterov momentum; momentum 0 is plain descent.
 
-    ``weight_decay`` is λ of an L2 penalty (λ/2)‖W‖² on the forward kernels, not on biases or
-    normalisation. ``reference_batch_size``: the learning rate is multiplied by batch size over
-    this; None leaves it as it is. ``update_noise`` is the variance of the Gaussian noise of noisy
-    updates: the learning rate times N(0, variance) is added to every weight after its step.
+    ``weight_decay`` is λ of an L2 penalty (λ/2)‖W‖² on the forward kernels, and with
+    ``decay_biases`` on the biases of their layers, never on normalisation.
+    ``reference_batch_size``: the learning rate is multiplied by batch size over this; None leaves
+    it as it is. ``update_noise`` is the variance of the Gaussian noise of noisy updates: the
+    learning rate times N(0, variance) is added to every weight after its step.
     """
 
     name: Literal["sgdm"] = "sgdm"
@@ -50,10 +66,10 @@ class SGDM(NamedSpec):
     update_noise: NonNegativeFloat = 0.0
 
 
-class Adam(NamedSpec):
+class Adam(_Decaying):
     """Adam; ``weight_decay`` is an L2 penalty on the kernels, inside the gradient (not AdamW).
 
-    ``reference_batch_size`` and ``update_noise`` are those of `SGDM`.
+    ``decay_biases``, ``reference_batch_size`` and ``update_noise`` are those of `SGDM`.
     """
 
     name: Literal["adam"] = "adam"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from goaldriven.specs.base import NamedSpec
 from goaldriven.specs.credit import CreditSpec
@@ -17,3 +17,12 @@ class RuleSpec(NamedSpec):
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_./-]*$")]
     credit: CreditSpec
     optimizer: OptimizerSpec
+
+    @model_validator(mode="after")
+    def _backward_weights_without_biases(self) -> RuleSpec:
+        if getattr(getattr(self.credit, "optimizer", None), "decay_biases", False):
+            raise ValueError(
+                "credit.optimizer.decay_biases must be false, as backward weights have no biases, "
+                "got true"
+            )
+        return self

@@ -7,26 +7,77 @@ from typing import Any
 import torch
 from torch import Tensor, distributed, nn
 from torch.autograd import Function
+from torch.autograd.function import once_differentiable
+from torch.nn import functional
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from goaldriven.training.ranks import Ranks
 
 
-class _SumOverRanks(Function):
-    """Σ over ranks; the gradient of a rank's part is the sum of all ranks' gradients."""
+class _Joined(Function):
+    """(x − μ)/√(σ² + ε) · γ + β with mean and variance of all ranks' stimuli: y, μ, σ².
+
+    One message forwards and one backwards. Of R ranks with as many stimuli each, with means μ_r and
+    variances σ_r²,
+
+    ::
+
+        μ  = mean μ_r,    σ² = mean σ_r² + mean (μ_r − μ)²
+        ∂x = γ/s · (∂y − mean ∂y − x̂ · mean(∂y x̂)),    s = √(σ² + ε), x̂ = (x − μ)/s
+
+    with means over all stimuli and pixels of all ranks in the last line. The gradients of γ and β
+    are of this rank's stimuli alone, as those of every other parameter.
+    """
 
     @staticmethod
-    def forward(ctx: Any, part: Tensor, group: distributed.ProcessGroup) -> Tensor:
-        ctx.group = group
-        total = part.detach().clone(memory_format=torch.contiguous_format)
-        distributed.all_reduce(total, group=group)
-        return total
+    def forward(
+        ctx: Any,
+        x: Tensor,
+        scale: Tensor | None,
+        shift: Tensor | None,
+        epsilon: float,
+        ranks: Ranks,
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        axes = [axis for axis in range(x.dim()) if axis != 1]
+        own = torch.stack(torch.var_mean(x, axes, correction=0))  # (variance or mean, channel)
+        all_ranks = [torch.empty_like(own) for _ in range(ranks.size)]
+        distributed.all_gather(all_ranks, own, group=ranks.group)
+        variances, means = torch.stack(all_ranks).unbind(1)
+        mean = means.mean(0)
+        variance = variances.mean(0) + (means - mean).square().mean(0)
+        y = functional.batch_norm(x, mean, variance, scale, shift, False, 0.0, epsilon)
+        ctx.save_for_backward(x, scale, mean, variance)
+        ctx.epsilon, ctx.ranks, ctx.shifted = epsilon, ranks, shift is not None
+        ctx.mark_non_differentiable(mean, variance)
+        return y, mean, variance
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
-        total = gradient.clone(memory_format=torch.contiguous_format)
-        distributed.all_reduce(total, group=ctx.group)
-        return total, None
+    @once_differentiable
+    def backward(
+        ctx: Any, gradient: Tensor, *_: Any
+    ) -> tuple[Tensor, Tensor | None, Tensor | None, None, None]:
+        x, scale, mean, variance = ctx.saved_tensors
+        # As if mean and variance were constant: γ/s · ∂y, Σ ∂y x̂ and Σ ∂y.
+        constant, of_scale, of_shift = torch.ops.aten.native_batch_norm_backward(
+            gradient, x, scale, mean, variance, None, None, False, ctx.epsilon, (True, True, True)
+        )
+        sums = torch.stack((of_scale, of_shift))
+        joined = sums.clone()
+        distributed.all_reduce(joined, group=ctx.ranks.group)
+        along, level = joined / (x.numel() // x.shape[1] * ctx.ranks.size)
+        inverse = (variance + ctx.epsilon).rsqrt()
+        factor = inverse if scale is None else inverse * scale
+        slope = -factor * inverse * along
+        offset = -factor * level - slope * mean
+        shape = (1, -1, *[1] * (x.dim() - 2))
+        of_x = constant.addcmul_(x, slope.view(shape)).add_(offset.view(shape))
+        return (
+            of_x,
+            None if scale is None else of_scale,
+            of_shift if ctx.shifted else None,
+            None,
+            None,
+        )
 
 
 class JoinedBatchNorm:
@@ -51,24 +102,10 @@ class JoinedBatchNorm:
     def _joined(self, given: Tensor) -> Tensor:
         module = self.module
         x = given if given.dtype == torch.float64 else given.float()
-        axes = [axis for axis in range(x.dim()) if axis != 1]
-        count = x.numel() // x.shape[1] * self.ranks.size
-        shape = (1, -1, *[1] * (x.dim() - 2))
-        mean = self._sum(x.sum(axes)) / count
-        centred = x - mean.view(shape)
-        variance = self._sum(centred.square().sum(axes)) / count
-        self._track(mean.detach(), variance.detach(), count)
-        scale = (variance + module.eps).rsqrt()
-        if module.weight is not None:
-            scale = scale * module.weight
-        y = centred * scale.view(shape)
-        if module.bias is not None:
-            y = y + module.bias.view(shape)
-        return y.to(given.dtype)
-
-    def _sum(self, part: Tensor) -> Tensor:
-        total: Tensor = _SumOverRanks.apply(part, self.ranks.group)
-        return total
+        y, mean, variance = _Joined.apply(x, module.weight, module.bias, module.eps, self.ranks)
+        self._track(mean, variance, x.numel() // x.shape[1] * self.ranks.size)
+        normalised: Tensor = y.to(given.dtype)
+        return normalised
 
     @torch.no_grad()
     def _track(self, mean: Tensor, variance: Tensor, count: int) -> None:
