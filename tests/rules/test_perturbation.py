@@ -297,7 +297,7 @@ def test_gradients_are_added_and_frozen_parameters_are_left_alone(attach):
     once = gradients(model)
     assert "1.bias" not in once
     assert once.keys() == {n for n, p in model.named_parameters() if p is not frozen}
-    credit._noise.set_state(state)
+    credit.noise.set_state(state)
     credit.backward(closure)
     for name, twice in gradients(model).items():
         torch.testing.assert_close(twice, 2 * once[name])

@@ -32,13 +32,21 @@ class RepeatedPasses:
         """The loss () or losses (n,) of the first pass."""
         self._start = self._generator_states()
         losses = check_losses(self._closure())
+        self._keep_buffers()
+        return losses
+
+    def taken(self) -> None:
+        """The first pass was made elsewhere, just before, and drew no random numbers."""
+        self._start = self._generator_states()
+        self._keep_buffers()
+
+    def _keep_buffers(self) -> None:
         self._buffers = [
             (module._buffers, name, buffer, buffer.detach().clone())
             for module in self._model.modules()
             for name, buffer in module._buffers.items()
             if buffer is not None and name != BUFFER
         ]
-        return losses
 
     def again(self) -> Tensor:
         """The loss or losses of one more pass."""
