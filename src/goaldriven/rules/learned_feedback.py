@@ -154,9 +154,7 @@ class LearnedFeedback(FeedbackAlignment):
         return losses.detach().mean()
 
     @torch.no_grad()
-    def feedback_gradients(
-        self, again: Callable[[], Tensor], clean: Tensor
-    ) -> dict[str, Tensor]:
+    def feedback_gradients(self, again: Callable[[], Tensor], clean: Tensor) -> dict[str, Tensor]:
         """Layer → the gradient of its B, from passes with noise.
 
         The pass without noise is on the tape, with the errors that reached the layers' outputs.
