@@ -80,7 +80,11 @@ class TaughtCredit:
             call.draws = draws
 
     def teach(
-        self, closure: Closure, clean: Tensor, errors: Mapping[int, Tensor]
+        self,
+        closure: Closure,
+        clean: Tensor,
+        errors: Mapping[int, Tensor],
+        counts: Mapping[str, Tensor],
     ) -> dict[str, Tensor]:
         """Layer → the gradient of one network's B; inside `torch.vmap`.
 
@@ -89,11 +93,12 @@ class TaughtCredit:
         closure : runs the model and returns the loss or losses.
         clean : those of the pass without noise.
         errors : those at the outputs of that pass, by the call's position in it.
+        counts : buffers of whole numbers before it.
         """
         for position, call in enumerate(self.leader.tape.calls):
             call.error = errors.get(position)
         passes = RepeatedPasses(self.leader.model, closure)
-        passes.taken()
+        passes.taken(counts)
         return self.leader.feedback_gradients(passes.again, clean)
 
     def check(self, losses: Tensor) -> None:

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from goaldriven import rules
+from goaldriven.architectures.dropout import Dropout
 from goaldriven.errors import SpecError
 from goaldriven.rules.learned_feedback import LearnedFeedback
 from goaldriven.rules.noise import Streams
@@ -27,6 +28,7 @@ from goaldriven.rules.stacked_direct import DirectRows
 from goaldriven.rules.stacked_perturbation import PerturbedCredit, TaughtCredit, noise_strides
 from goaldriven.rules.stacking import (
     SegmentCredit,
+    Watch,
     held_buffers,
     stack_layers,
     weighted_layers,
@@ -75,9 +77,8 @@ class Stack:
         rows = [self.networks[i] for i in order]
         model = copy.deepcopy(rows[0].model)
         rules.detach(model)
-        model.channels_last = False  # type: ignore[assignment] # stacked tensors have no such layout
         self._model = model
-        self._watch = stack_layers(model)
+        self._watch = _stack_modules(model)
         self._tensors = _stack_tensors(rows, model)
         self._segments = self._make_segments(rows, build)
         self._kernels = self._stack_kernels(rows)
@@ -124,15 +125,14 @@ class Stack:
         watch, direct = self._watch, None
         credit: SegmentCredit | PerturbedCredit | TaughtCredit
         if isinstance(leader.credit, Perturbation):
-            watch = stack_layers(model)
+            watch = _stack_modules(model)
             credit = PerturbedCredit(leader.credit, singles, strides)
         elif isinstance(leader.credit, LearnedFeedback):
-            watch = stack_layers(model)
+            watch = _stack_modules(model)
             credit = TaughtCredit(leader.credit, singles, strides)
         else:
             credit = SegmentCredit(leader.credit, singles, [m.model for m in members])
             direct = DirectRows(start, stop, singles) if credit.direct else None
-        model.channels_last = False  # type: ignore[assignment] # stacked tensors have no such layout
         return Segment(start, stop, leader, credit, watch, direct)
 
     def _stack_kernels(self, rows: Sequence[Network]) -> dict[str, Tensor]:
@@ -238,6 +238,15 @@ def _rerouted(segment: Segment) -> bool:
 def _stream(network: Network) -> tuple[int, int]:
     """Equal for networks that see the same stimuli at every pass."""
     return network.spec.data_seed, network.credit.passes_per_epoch
+
+
+def _stack_modules(model: nn.Module) -> Watch:
+    """Have a model run inside `torch.vmap` over networks only; see `stack_layers`."""
+    model.channels_last = False  # type: ignore[assignment] # stacked tensors have no such layout
+    for module in model.modules():
+        if isinstance(module, Dropout):
+            module.stacked = True
+    return stack_layers(model)
 
 
 def _one_pass(network: Network) -> Tensor:

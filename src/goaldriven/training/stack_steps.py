@@ -199,12 +199,13 @@ def taught_step(
     objective, model, leader = _objective(segment), segment.leader.model, credit.leader
     leaves = leaves_of(tensors, {n for n, _ in model.named_parameters()})
     held = kernel_buffers(kernels)
+    counts = {n: t.clone() for n, t in tensors.items() if not t.is_floating_point()}
 
     def clean_pass(batch: Batch) -> Tensor:
         return objective(model, batch)
 
-    def teach(batch: Batch, clean: Tensor, errors: dict[int, Tensor]) -> Tensors:
-        return credit.teach(partial(objective, model, batch), clean, errors)
+    def teach(batch: Batch, *others: Any) -> Tensors:
+        return credit.teach(partial(objective, model, batch), *others)
 
     try:
         with torch.enable_grad(), credit.noting(segment.watch) as errors:
@@ -213,7 +214,7 @@ def taught_step(
         losses = clean.flatten(1).mean(1) if clean.dim() > 1 else clean
         gradients = torch.autograd.grad(losses.sum(), list(leaves.values()))
         with torch.no_grad():
-            others = (clean.detach(), errors.found)
+            others = (clean.detach(), errors.found, counts)
             taught = over_networks(model, teach, {**tensors, **held}, stimuli, *others)
     finally:
         leader.tape.clear()
