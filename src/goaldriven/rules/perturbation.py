@@ -58,8 +58,9 @@ class ParameterNoise:
 
     def correlate(self, change: Tensor) -> None:
         """Add ΔL·ξ/σ of the present draw to the estimates."""
+        scale = change / self._sigma
         for estimate, noise in zip(self.estimates, self._noise, strict=True):
-            estimate.add_(noise * (change / self._sigma).to(noise))
+            estimate.add_(noise * (scale if scale.dtype == noise.dtype else scale.to(noise)))
 
     def sums(self) -> Iterator[tuple[Tensor, Tensor]]:
         """Parameters with their estimates."""
@@ -194,7 +195,7 @@ def leave_gradients(sums: Iterable[tuple[Tensor, Tensor]], samples: int, group: 
     sums : parameters, each with the sum of its samples, which is overwritten.
     """
     pairs = list(sums)
-    for _, total in pairs:
+    for _, total in pairs if samples > 1 else ():
         total.div_(samples)
     average_over_ranks((total for _, total in pairs), group)
     for parameter, mean in pairs:

@@ -230,6 +230,38 @@ def _convolutions(
     return y.unflatten(1, (k, -1))
 
 
+class StackedPool(Attached):
+    """The forward pass of a module that acts on every channel by itself, inside `torch.vmap`.
+
+    Networks are more channels to it, as they are to convolutions: nothing is copied in between.
+    """
+
+    def __call__(self, input: Tensor) -> Tensor:
+        output: Tensor = _Pooled.apply(input, self)
+        return output
+
+
+class _Pooled(Function):
+    """A pool of all networks at once, by its rule for `torch.vmap`, which is all there is."""
+
+    @staticmethod
+    def forward(*args: Any) -> Tensor:
+        raise NotImplementedError("a stacked pool runs inside torch.vmap over networks only")
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
+        """Never reached: `vmap` runs operations that keep their own."""
+
+    @staticmethod
+    def vmap(
+        info: Any, in_dims: tuple[int | None, ...], x: Tensor, pool: StackedPool
+    ) -> tuple[Tensor, int | None]:
+        if in_dims[0] is None:
+            return pool.plain(x), None
+        y: Tensor = pool.plain(x.movedim(in_dims[0], 1).flatten(1, 2))
+        return y.unflatten(1, (info.batch_size, -1)), 1
+
+
 class SegmentCredit:
     """The credit assignment of a segment's networks, all of one rule without perturbations.
 
@@ -284,25 +316,29 @@ class SegmentCredit:
 
         Those that a layer owns lie there already; the others are made of W.
         """
-        for name, rows in kernels.items():
+        made: dict[str, Tensor] = {}
+        for name in kernels:
             feedback = self._feedback.get(name)
             module = self.leader.model.get_submodule(name)
             weight: Tensor = module.weight.detach()  # type: ignore[operator]
             if feedback is None or isinstance(feedback.carrier, Stop):
-                rows.copy_(weight)
-            elif isinstance(feedback.carrier, RedrawnSigns):
-                self._redraw(name, rows)
+                made[name] = weight
             elif not isinstance(feedback.carrier, OwnWeights):
-                made = feedback.carrier.kernel(weight, feedback.carrier.held(module))
-                rows.copy_(made)  # type: ignore[arg-type]
+                redrawn = isinstance(feedback.carrier, RedrawnSigns)
+                held = self._redraw(name) if redrawn else feedback.carrier.held(module)
+                made[name] = feedback.carrier.kernel(weight, held)  # type: ignore[assignment]
+        if made:
+            torch._foreach_copy_([kernels[name] for name in made], list(made.values()))
 
-    def _redraw(self, name: str, rows: Tensor) -> None:
+    def _redraw(self, name: str) -> Tensor:
         """Every network draws from its own stream, as its forward pass would."""
-        for model, row in zip(self._models, rows, strict=True):
+        drawn = []
+        for model in self._models:
             module = model.get_submodule(name)
             carrier = feedback_of(module).carrier  # type: ignore[union-attr]
             carrier.renew(module)
-            row.copy_(carrier.kernel(module.weight.detach(), carrier.held(module)))  # type: ignore
+            drawn.append(carrier.held(module))
+        return torch.stack(drawn)  # type: ignore[arg-type]
 
     def step(self) -> None:
         """Update the backward weights, where they learn."""

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from goaldriven import rules
 from goaldriven.architectures.dropout import Dropout
+from goaldriven.architectures.knet import SamePool
 from goaldriven.errors import SpecError
 from goaldriven.rules.learned_feedback import LearnedFeedback
 from goaldriven.rules.noise import Streams
@@ -28,6 +29,7 @@ from goaldriven.rules.stacked_direct import DirectRows
 from goaldriven.rules.stacked_perturbation import PerturbedCredit, TaughtCredit, noise_strides
 from goaldriven.rules.stacking import (
     SegmentCredit,
+    StackedPool,
     Watch,
     held_buffers,
     stack_layers,
@@ -175,7 +177,7 @@ class Stack:
                     segment.leader.credit.set_progress(
                         epoch * segment.passes + step / steps_per_pass
                     )
-                totals[:k] += self._step(active, stimuli)
+                totals[:k].add_(self._step(active, stimuli))
                 step += 1
             steps[:k] = [step] * k
         means = [float(t) / n for t, n in zip(totals.tolist(), steps, strict=True)]
@@ -200,9 +202,11 @@ class Stack:
             if len(drawing) == 1:
                 yield Stimuli(type(drawn[0]), [parts[0] for parts in tensors], shared=True)
                 continue
-            if index is None:
-                index = torch.tensor(which, device=tensors[0][0].device)
-            own = [torch.stack(parts)[index] for parts in tensors]
+            own = [torch.stack(parts) for parts in tensors]
+            if len(drawing) < k:
+                if index is None:
+                    index = torch.tensor(which, device=own[0].device)
+                own = [drawn_once[index] for drawn_once in own]
             yield Stimuli(type(drawn[0]), own, shared=False)
         for network in self._rows[:k]:
             if network is not (first := drawing[_stream(network)]):
@@ -225,7 +229,7 @@ class Stack:
             elif isinstance(segment.credit, TaughtCredit):
                 kernels = segment.rows(self._kernels)
                 losses.append(taught_step(segment, segment.credit, own, kernels, seen))
-        return torch.cat(losses)
+        return losses[0] if len(losses) == 1 else torch.cat(losses)
 
 
 def _rerouted(segment: Segment) -> bool:
@@ -240,12 +244,17 @@ def _stream(network: Network) -> tuple[int, int]:
     return network.spec.data_seed, network.credit.passes_per_epoch
 
 
+_POOLS = (SamePool, nn.MaxPool2d, nn.AvgPool2d)
+
+
 def _stack_modules(model: nn.Module) -> Watch:
     """Have a model run inside `torch.vmap` over networks only; see `stack_layers`."""
     model.channels_last = False  # type: ignore[assignment] # stacked tensors have no such layout
     for module in model.modules():
         if isinstance(module, Dropout):
             module.stacked = True
+        if isinstance(module, _POOLS):
+            StackedPool(module)
     return stack_layers(model)
 
 
