@@ -11,7 +11,8 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd import Function
+
+from goaldriven.rules.over_networks import OverNetworks
 
 Fill = Callable[[Tensor, torch.Generator], object]
 """Fills one network's tensor in place."""
@@ -67,16 +68,8 @@ def fill_normal(row: Tensor, generator: torch.Generator) -> None:
     row.normal_(generator=generator)
 
 
-class _Normal(Function):
-    """Draws for all networks at once, by its rule for `torch.vmap`, which is all there is."""
-
-    @staticmethod
-    def forward(*args: Any) -> Tensor:
-        raise NotImplementedError("streams of several networks draw inside torch.vmap only")
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
-        """Never reached: nothing here has a derivative."""
+class _Normal(OverNetworks):
+    """Draws for all networks at once."""
 
     @staticmethod
     def vmap(

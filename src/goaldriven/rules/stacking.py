@@ -25,7 +25,6 @@ from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
-from torch.autograd import Function
 
 from goaldriven.rules.base import CreditAssignment
 from goaldriven.rules.direct_feedback import DirectFeedbackAlignment, Stop
@@ -42,6 +41,7 @@ from goaldriven.rules.feedback import (
 from goaldriven.rules.layerwise_alignment import LayerwiseAlignment
 from goaldriven.rules.linear_maps import Convolution, Dense
 from goaldriven.rules.noise import Streams
+from goaldriven.rules.over_networks import OverNetworks
 from goaldriven.rules.perturbation_tape import OnTape
 from goaldriven.rules.sign_symmetry import RedrawnSigns
 
@@ -154,16 +154,8 @@ class _GivenKernel(Carrier):
 _CARRIER, _SWITCH = _GivenKernel(), Switch()
 
 
-class _Stacked(Function):
-    """A layer of all networks at once, by its rule for `torch.vmap`, which is all there is."""
-
-    @staticmethod
-    def forward(*args: Any) -> Tensor:
-        raise NotImplementedError("a stacked layer runs inside torch.vmap over networks only")
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
-        """Never reached: `vmap` runs operations that keep their own."""
+class _Stacked(OverNetworks):
+    """A layer of all networks at once."""
 
     @staticmethod
     def vmap(
@@ -241,16 +233,8 @@ class StackedPool(Attached):
         return output
 
 
-class _Pooled(Function):
-    """A pool of all networks at once, by its rule for `torch.vmap`, which is all there is."""
-
-    @staticmethod
-    def forward(*args: Any) -> Tensor:
-        raise NotImplementedError("a stacked pool runs inside torch.vmap over networks only")
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
-        """Never reached: `vmap` runs operations that keep their own."""
+class _Pooled(OverNetworks):
+    """A pool of all networks at once."""
 
     @staticmethod
     def vmap(
