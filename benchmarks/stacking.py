@@ -2,7 +2,7 @@
 
     python benchmarks/stacking.py [--networks 64] [--stack 64] [--device cuda] [--batch-size 32]
     python benchmarks/stacking.py --count
-    python benchmarks/stacking.py --size 8 --width 0.03 --batch-size 2
+    python benchmarks/stacking.py --size 8 --width 0.03 --batch-size 2 --steps 10
 
 Steps of 64 KNet4 (or so many) on stimuli of 1×8×8 and 3×32×32 (random pixels: only the time
 counts), of one rule or several, with one data seed or, with --own-seeds, a seed for each network.
@@ -33,14 +33,15 @@ from goaldriven.training.loop import train_epoch
 from goaldriven.training.network import Network, build
 from goaldriven.training.stack import Stack
 
-STEPS = 2
 N_CLASSES = 10
 
 
-def random_task(spec: NetworkSpec, shape: tuple[int, int, int], device: str) -> SupervisedTask:
-    """``STEPS`` batches of random stimuli."""
+def random_task(
+    spec: NetworkSpec, shape: tuple[int, int, int], steps: int, device: str
+) -> SupervisedTask:
+    """``steps`` batches of random stimuli."""
     generator = torch.Generator().manual_seed(0)
-    n = STEPS * spec.batch_size
+    n = steps * spec.batch_size
     stimuli = torch.randn(n, *shape, generator=generator).to(device)
     labels = torch.randint(N_CLASSES, (n,), generator=generator).to(device)
     return SupervisedTask(
@@ -93,7 +94,7 @@ def compare(
 ) -> tuple[float, float, float]:
     """Milliseconds, or operators, of one step of all networks, singly and stacked; the ratio."""
     specs = networks_of(rules, own_seeds, given)
-    task = random_task(specs[0], shape, given.device)
+    task = random_task(specs[0], shape, given.steps, given.device)
 
     def made(spec: NetworkSpec) -> Network:
         return build(spec, given.device, task=task)
@@ -102,7 +103,7 @@ def compare(
     stacks = [Stack(specs[i : i + size], made) for i in range(0, len(specs), size)]
     # Networks of one rule have equal numbers of operators.
     singles = [made(spec) for spec in (specs[: len(rules)] if given.count else specs)]
-    steps = STEPS * singles[0].credit.passes_per_epoch
+    steps = given.steps * singles[0].credit.passes_per_epoch
 
     def one_by_one() -> None:
         for network in singles:
@@ -154,6 +155,7 @@ if __name__ == "__main__":
     parser.add_argument(
         "--rules", nargs="+", default=["sgdm", "sgdm,adam,fa", "ia", "dfa"], help="a,b: mixed"
     )
+    parser.add_argument("--steps", type=int, default=2, help="per epoch")
     parser.add_argument("--own-seeds", action="store_true", help="with a data seed each, too")
     parser.add_argument("--count", action="store_true", help="operators, not seconds")
     parser.add_argument("--device", default="cpu")
