@@ -260,6 +260,39 @@ def test_all_passes_see_the_same_random_numbers(attach):
     assert (seen[-1] == before).double().mean() < 0.9, "the next step has others"
 
 
+class Counting(nn.Module):
+    """Multiplies by the number of the pass, which is a buffer: as modules that draw by it."""
+
+    def __init__(self):
+        super().__init__()
+        self.register_buffer("passes", torch.tensor(1))
+
+    def forward(self, x):
+        y = x * int(self.passes)
+        self.passes += 1
+        return y
+
+
+@every_rule
+def test_all_passes_begin_with_the_same_counts(attach):
+    """Were the noisy pass counted as the next one, its loss would be another by far."""
+    torch.manual_seed(3)
+    model = nn.Sequential(nn.Linear(6, 4), Counting(), nn.Linear(4, 2))
+    x, losses = torch.randn(8, 6), []
+
+    def closure():
+        loss = model(x).square().mean()
+        losses.append(float(loss))
+        return loss
+
+    credit = attach(model, samples=2, sigma=1e-6)
+    for step in (1, 2):
+        losses.clear()
+        credit.backward(closure)
+        assert losses[1:] == pytest.approx([losses[0]] * 2, rel=1e-3)
+        assert model[1].passes == step + 1
+
+
 @every_rule
 def test_a_failing_closure_leaves_everything_as_it_was(attach):
     model = noisy_net()
@@ -297,7 +330,7 @@ def test_gradients_are_added_and_frozen_parameters_are_left_alone(attach):
     once = gradients(model)
     assert "1.bias" not in once
     assert once.keys() == {n for n, p in model.named_parameters() if p is not frozen}
-    credit._noise.set_state(state)
+    credit.noise.set_state(state)
     credit.backward(closure)
     for name, twice in gradients(model).items():
         torch.testing.assert_close(twice, 2 * once[name])

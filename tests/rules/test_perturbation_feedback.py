@@ -215,7 +215,7 @@ def test_accumulated_calls_count_by_their_mean():
         before = credit.backward_weights["1"].clone()
         x = torch.ones(4, 2).double()
         for _ in range(calls):
-            credit._noise.manual_seed(1)
+            credit.noise.manual_seed(1)
             credit.backward(lambda model=model, x=x: model(x).square().sum(1))
         credit.step()
         found.append(credit.backward_weights["1"] - before)

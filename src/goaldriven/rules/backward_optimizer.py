@@ -9,8 +9,10 @@ import torch
 from torch import Tensor
 
 from goaldriven.errors import SpecError
+from goaldriven.rules.noise import Noise
 from goaldriven.rules.optimizers import (
     build_optimizer,
+    draw_updates_from,
     scaled_learning_rate,
     schedule_factor,
     set_learning_rate,
@@ -41,7 +43,7 @@ class BackwardWeightOptimizer:
         weights: Callable[[], Iterable[Tensor]],
         batch_size: int | None,
         delayed: bool,
-        noise: torch.Generator,
+        noise: Noise,
     ) -> None:
         self.spec, self.noise = spec, noise
         self._weights, self._batch_size = weights, batch_size
@@ -66,6 +68,11 @@ class BackwardWeightOptimizer:
         state = self._optimizer.state_dict()["state"]
         self._build(self._weights())
         self._restore(state)
+
+    def draw_from(self, noise: Noise) -> None:
+        """Go on with noise of updates from elsewhere."""
+        self.noise = noise
+        draw_updates_from(self._optimizer, noise)
 
     def step(self, learning_rate: float, weight_decay_rate: float = 1.0) -> None:
         """Descend the gradients in ``.grad``, and forget them.

@@ -74,11 +74,11 @@ class Cut:
         read = [(during, owner) for ref, owner in self._readers if (during := ref()) is not None]
         parts = [owner.project(during.error, self) for during, owner in read if during.returning]
         if not parts:
-            raise SpecError(_NO_ERROR)
+            raise SpecError(NO_ERROR)
         return sum(parts[1:], parts[0]).to(gradient.dtype)
 
 
-_NO_ERROR = (
+NO_ERROR = (
     "loss must depend on the output of the layer that is called last in the model's forward pass, "
     "whose error direct feedback alignment feeds back, got one whose backward pass comes elsewhere "
     "first"
@@ -86,7 +86,7 @@ _NO_ERROR = (
 _cuts = WeakTensorKeyDictionary()
 
 
-class _Stop(Carrier):
+class Stop(Carrier):
     """An error stops here. What goes on is zeros that take no memory, for a hook to replace."""
 
     buffers = (BUFFER,)
@@ -112,7 +112,7 @@ class DirectLayer(LayerFeedback):
         seed: int,
         gain: float,
     ) -> None:
-        super().__init__(module, _Stop(), name, rectified, switch)
+        super().__init__(module, Stop(), name, rectified, switch)
         self.passes, self.seed, self.gain = passes, seed, gain
 
     @torch.compiler.disable
@@ -142,7 +142,7 @@ class DirectLayer(LayerFeedback):
         if x.requires_grad:
             x = self._read(during, x)
         output = self.hang(x, output, self.carrier)
-        _note(output, during, call)
+        note_call(output, during, call)
         output.register_hook(lambda gradient: passes.receive(during, call, gradient))
         return output
 
@@ -195,7 +195,7 @@ class DirectLayer(LayerFeedback):
     def project(self, error: Tensor | None, cut: Cut) -> Tensor:
         """e D, in the shape and the memory layout of the tensor that is cut."""
         if error is None:
-            raise SpecError(_NO_ERROR)
+            raise SpecError(NO_ERROR)
         samples = math.prod(cut.shape) // math.prod(cut.features)
         if len(error) != samples:
             raise SpecError(
@@ -203,26 +203,22 @@ class DirectLayer(LayerFeedback):
                 f"feedback alignment, got {len(error)} at the output and {samples} at the input of "
                 f"layer {self.name!r}"
             )
-        weights = self._weights(error.shape[1], cut)
-        product = error.mm(rows(weights).to(error.dtype))
-        if channels_last(weights):
-            channels, *space = cut.features
-            product = product.view(samples, *space, channels).movedim(-1, 1)
-        return product.reshape(cut.shape)
+        weights = self.weights(error.shape[1], cut.features, cut.channels_last)
+        return feed_back(error, weights).reshape(cut.shape)
 
-    def _weights(self, n_out: int, cut: Cut) -> Tensor:
-        """D, in the layout of the tensor that is cut, drawn now if it is not yet."""
+    def weights(self, n_out: int, features: tuple[int, ...], innermost: bool) -> Tensor:
+        """D, drawn now if it is not yet, with the channels innermost in memory or not."""
         weights = self.module._buffers.get(BUFFER)
         if weights is None:
-            weights = self._draw(n_out, cut.features)
+            weights = self._draw(n_out, features)
         elif len(weights) != n_out:
             raise SpecError(
                 f"model must have {len(weights)} outputs per sample, for which the direct feedback "
                 f"weights of layer {self.name!r} were drawn, got {n_out}"
             )
-        elif channels_last(weights) == cut.channels_last:
+        elif channels_last(weights) == innermost:
             return weights
-        if cut.channels_last:
+        if innermost:
             weights = weights.movedim(1, -1).contiguous().movedim(-1, 1)
         else:
             weights = weights.contiguous()
@@ -247,6 +243,15 @@ class DirectLayer(LayerFeedback):
         self.module.register_buffer(BUFFER, weights, persistent=False)
 
 
+def feed_back(error: Tensor, weights: Tensor) -> Tensor:
+    """e D (n, *features), in the memory layout of D."""
+    product = error.mm(rows(weights).to(error.dtype))
+    if channels_last(weights):
+        channels, *space = weights.shape[1:]
+        return product.view(len(error), *space, channels).movedim(-1, 1)
+    return product.view(len(error), *weights.shape[1:])
+
+
 def _refuse_compiled(x: Tensor, layer: str) -> None:
     """Refuse a tensor made by compiled code, where uses of it may be that no hook on it can cut."""
     node = x.grad_fn
@@ -260,7 +265,7 @@ def _refuse_compiled(x: Tensor, layer: str) -> None:
         node = before[0][0] if len(before) == 1 and "View" in type(node).__name__ else None
 
 
-def _note(output: Tensor, during: ForwardPass, call: Call) -> None:
+def note_call(output: Tensor, during: ForwardPass, call: Call) -> None:
     """Leave a call on its node in the graph, which stays there if the output changes in place."""
     node: Any = output.grad_fn
     if not hasattr(node, "carrier"):  # the output is a view of the node's
@@ -268,7 +273,7 @@ def _note(output: Tensor, during: ForwardPass, call: Call) -> None:
     node.direct_call = (during, call)
 
 
-def _refuse_other_outputs(loss: Tensor) -> None:
+def refuse_other_outputs(loss: Tensor) -> None:
     """Refuse a loss that does not depend on layers through the last one alone."""
     nodes, seen = [loss.grad_fn], {None}
     while nodes:
@@ -333,10 +338,15 @@ class DirectFeedbackAlignment(AttachedLayers):
         def checked() -> Tensor:
             loss = closure()
             if isinstance(loss, Tensor):
-                _refuse_other_outputs(loss)
+                refuse_other_outputs(loss)
             return loss
 
         return super().backward(checked)
+
+    @property
+    def direct_layers(self) -> Mapping[str, DirectLayer]:
+        """What has taken the place of the layers' forward passes."""
+        return self._layers
 
     @property
     def feedback_weights(self) -> dict[str, Tensor]:

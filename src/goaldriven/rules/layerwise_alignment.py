@@ -15,6 +15,7 @@ from goaldriven.rules.backward_optimizer import BackwardWeightOptimizer, update_
 from goaldriven.rules.base import Closure, check_scalar
 from goaldriven.rules.feedback import LayerFeedback, backward_weight_of
 from goaldriven.rules.feedback_alignment import FeedbackAlignment
+from goaldriven.rules.noise import Noise, Streams
 from goaldriven.rules.operations import make_paths
 from goaldriven.rules.perturbation_passes import add_gradient, noise_source
 from goaldriven.rules.primitives import (
@@ -126,7 +127,7 @@ class LayerwiseAlignment(FeedbackAlignment):
             delayed=loss.delay_epochs > 0,
             noise=update_noise_source(generator),
         )
-        self._noise = noise_source(noise_generator, generator)
+        self.noise: Noise = noise_source(noise_generator, generator)
 
     @property
     def passes_per_epoch(self) -> int:
@@ -179,13 +180,13 @@ class LayerwiseAlignment(FeedbackAlignment):
         self._calls += 1
 
     @torch.no_grad()
-    def align(self, feedback: LayerFeedback, x: Tensor, y: Tensor, noise: Tensor | None) -> None:
+    def align(self, feedback: LayerFeedback, x: Tensor, y: Tensor) -> None:
         """Add the gradient of one layer's losses of activations, of several networks at once.
 
-        The layer's tensors have a leading network axis, as have its inputs, outputs and the noise.
+        The layer's tensors have a leading network axis, as have its inputs and outputs.
         """
         module = feedback.module
-        kernel = backward_weight_of(module)
+        kernel, noise = backward_weight_of(module), self.draw_noise(x)
         given = (kernel, module.weight, module.bias, x, y, noise)
         axes = tuple(None if tensor is None else 0 for tensor in given)
 
@@ -255,7 +256,7 @@ class LayerwiseAlignment(FeedbackAlignment):
             **super().state_dict(),
             "optimizer": self._optimizer.state_dict(),
             "step": self._step,
-            "noise": self._noise.get_state(),
+            "noise": self.noise.get_state(),
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -265,7 +266,7 @@ class LayerwiseAlignment(FeedbackAlignment):
         super().load_state_dict(state)
         self._optimizer.load_state_dict(state["optimizer"])
         self._step = state["step"]
-        self._noise.set_state(state["noise"])
+        self.noise.set_state(state["noise"])
 
     def _observer(self, observed: set[str]) -> Any:
         @torch.no_grad()
@@ -304,17 +305,36 @@ class LayerwiseAlignment(FeedbackAlignment):
         return total_gradient(self._of_activations, paths)
 
     def draw_noise(self, x: Tensor) -> Tensor | None:
-        """Noise of standard deviation σ in the input's shape: normal, or uniform within ±√3 σ."""
-        sigma = self._loss.input_noise
-        if sigma is None:
+        """Noise of standard deviation σ in the input's shape: normal, or uniform within ±√3 σ.
+
+        In a stack x has a leading network axis, and every network draws its own.
+        """
+        if self._loss.input_noise is None:
             return None
+        if isinstance(self.noise, Streams):
+            return self.noise.rows(self._fill, x.shape[1:], x.dtype).to(x.device)
         joined = (place(self._group)[1] * x.shape[0], *x.shape[1:])
-        noise = torch.empty(joined, dtype=x.dtype, device=self._noise.device)
-        if self._loss.noise_distribution == "normal":
-            noise.normal_(0.0, sigma, generator=self._noise)
-        else:
-            noise.uniform_(-(3**0.5) * sigma, 3**0.5 * sigma, generator=self._noise)
+        noise = torch.empty(joined, dtype=x.dtype, device=self.noise.device)
+        self._fill(noise, self.noise)
         return own_part(noise, self._group).to(x.device)
+
+    def _fill(self, noise: Tensor, generator: torch.Generator) -> None:
+        sigma = self._loss.input_noise
+        assert sigma is not None  # narrows the type: only then is there noise
+        if self._loss.noise_distribution == "normal":
+            noise.normal_(0.0, sigma, generator=generator)
+        else:
+            noise.uniform_(-(3**0.5) * sigma, 3**0.5 * sigma, generator=generator)
+
+    def draw_from(self, noise: Noise, update_noise: Noise) -> None:
+        """Go on with input noise, and noise of B's updates, from elsewhere."""
+        self.noise = noise
+        self._optimizer.draw_from(update_noise)
+
+    @property
+    def update_noise(self) -> Noise:
+        """What draws the noise of noisy updates of B."""
+        return self._optimizer.noise
 
     def _require(self, observed: set[str]) -> None:
         missing = [name for name in self._modules if name not in observed]

@@ -18,6 +18,7 @@ from goaldriven.rules.node_perturbation import (
     coupled_stimuli,
     refuse_coupled_losses,
 )
+from goaldriven.rules.noise import Noise
 from goaldriven.rules.perturbation_passes import (
     RepeatedPasses,
     add_gradient,
@@ -85,6 +86,10 @@ class LearnedFeedback(FeedbackAlignment):
     batch_size : stimuli per step, for a learning rate of B that is scaled by it.
     group : the ranks over which B's gradients are averaged; None for this process alone.
 
+    Attributes
+    ----------
+    tape : the calls of layers in the step under way.
+
     Raises
     ------
     SpecError : as `FeedbackAlignment`; another perturbation rule is attached.
@@ -105,11 +110,10 @@ class LearnedFeedback(FeedbackAlignment):
         super().__init__(model, layers, generator)
         self.spec = spec
         self._group = group
-        self._noise = noise_source(noise_generator, generator)
+        self.noise: Noise = noise_source(noise_generator, generator)
         self._calls = 0
-        self._tape = Tape(spec.sigma, group)
-        for layer in self._found:
-            NoisyInput(layer, self._tape, self._noise)
+        self.tape = Tape(spec.sigma, group)
+        self._noisy = [NoisyInput(layer, self.tape, self.noise) for layer in self._found]
         self._optimizer = BackwardWeightOptimizer(
             spec.optimizer,
             self._learning_weights,
@@ -139,18 +143,55 @@ class LearnedFeedback(FeedbackAlignment):
         self._switch.task_rate = self.task_rate
         passes = RepeatedPasses(self.model, closure)
         try:
-            with self._tape.noting(), torch.enable_grad():
+            with self.tape.noting(), torch.enable_grad():
                 losses = passes.clean()
             refuse_coupled_losses(losses, self.model)
             self._send_errors_back(losses.mean())
-            self._estimate_errors(passes.again, losses.detach())
-            with torch.no_grad(), torch.autocast(losses.device.type, enabled=False):
-                for call in self._tape.calls:
-                    self._fit(call)
+            gradients = self.feedback_gradients(passes.again, losses.detach())
         finally:
-            self._tape.clear()
-        self._calls += 1
+            self.tape.clear()
+        self.add_gradients(gradients)
         return losses.detach().mean()
+
+    @torch.no_grad()
+    def feedback_gradients(self, again: Callable[[], Tensor], clean: Tensor) -> dict[str, Tensor]:
+        """Layer → the gradient of its B, from passes with noise.
+
+        The pass without noise is on the tape, with the errors that reached the layers' outputs.
+        Inside `torch.vmap` over the networks of a stack it is each network's.
+
+        Parameters
+        ----------
+        again : runs one more pass of the step and returns its loss or losses.
+        clean : those of the pass without noise.
+        """
+        self._estimate_errors(again, clean)
+        gradients: dict[str, Tensor] = {}
+        with torch.autocast(clean.device.type, enabled=False):
+            for call in self.tape.calls:
+                gradient = self._fit(call)
+                if gradient is not None:
+                    known = gradients.get(call.name)
+                    gradients[call.name] = gradient if known is None else known + gradient
+        return gradients
+
+    def add_gradients(self, gradients: Mapping[str, Tensor]) -> None:
+        """Add the backward weights' gradients of one step to their ``.grad``."""
+        for name, gradient in gradients.items():
+            add_gradient(backward_weight_of(self._modules[name]), gradient)
+        self._calls += 1
+
+    def draw_from(self, noise: Noise, update_noise: Noise) -> None:
+        """Go on with ξ, and noise of B's updates, from elsewhere."""
+        self.noise = noise
+        for layer in self._noisy:
+            layer.generator = noise
+        self._optimizer.draw_from(update_noise)
+
+    @property
+    def update_noise(self) -> Noise:
+        """What draws the noise of noisy updates of B."""
+        return self._optimizer.noise
 
     def step(self) -> None:
         """Update the backward weights."""
@@ -172,7 +213,7 @@ class LearnedFeedback(FeedbackAlignment):
         return {
             **super().state_dict(),
             "optimizer": self._optimizer.state_dict(),
-            "noise": self._noise.get_state(),
+            "noise": self.noise.get_state(),
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -181,7 +222,7 @@ class LearnedFeedback(FeedbackAlignment):
         self._optimizer.check_state(state["optimizer"])
         super().load_state_dict(state)
         self._optimizer.load_state_dict(state["optimizer"])
-        self._noise.set_state(state["noise"])
+        self.noise.set_state(state["noise"])
 
     def _learning_weights(self) -> list[Tensor]:
         return list(self.backward_weights.values())
@@ -197,26 +238,25 @@ class LearnedFeedback(FeedbackAlignment):
             if parameter.grad is None:  # the gradient of a loss times 0
                 parameter.grad = torch.zeros_like(parameter)
 
-    @torch.no_grad()
     def _estimate_errors(self, again: Callable[[], Tensor], clean: Tensor) -> None:
         """Leave Σ ΔL·ξ over samples in every call that draws."""
 
         def noisy(sign: float) -> Tensor:
-            with self._tape.noisy(sign):
+            with self.tape.noisy(sign):
                 return again()
 
         for _ in range(self.spec.samples):
-            self._tape.forget_noise()
+            self.tape.forget_noise()
             change = loss_change(noisy, clean, self.spec.antithetic)
-            correlate_calls(self._tape, joined_change(change, self._group))
+            correlate_calls(self.tape, joined_change(change, self._group))
 
-    def _fit(self, call: Call) -> None:
-        """Add the gradient of ½ mean ‖n (P_Bᵀ e − λ̂)‖² to B's from one call."""
+    def _fit(self, call: Call) -> Tensor | None:
+        """The gradient of ½ mean ‖n (P_Bᵀ e − λ̂)‖² at B from one call."""
         if call.estimate is None or call.error is None:
-            return
+            return None
         kernel = backward_weight_of(call.module)
         target = call.estimate / (self.spec.sigma * self.spec.samples)
         target, error = call.linear_map.batched(target, call.error.to(kernel.dtype))
         excess = call.linear_map.reconstruct(error, kernel, target) - target
         gradient = call.linear_map.weight_gradient(excess, error, kernel)
-        add_gradient(kernel, gradient * target.shape[0])
+        return gradient * target.shape[0]

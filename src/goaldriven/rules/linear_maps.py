@@ -135,11 +135,11 @@ class Convolution:
             return _reconstruct_2x2(y, kernel, self.padding)
         if not self.edges:
             return self._backward(y, x, kernel, (True, False, False))[0]
-        with torch.enable_grad():  # padding is linear: its derivative anywhere is its adjoint
-            point = torch.zeros_like(x, requires_grad=True)
-            padded = self.padded(point)
+        # Padding is linear: its derivative anywhere is its adjoint.
+        padded, adjoint, *_ = torch.func.vjp(self.padded, torch.zeros_like(x))
         onto_padded = self._backward(y, padded, kernel, (True, False, False))[0]
-        return torch.autograd.grad(padded, point, onto_padded)[0]
+        unpadded: Tensor = adjoint(onto_padded)[0]
+        return unpadded
 
     def weight_gradient(self, x: Tensor, y: Tensor, kernel: Tensor) -> Tensor:
         return self._backward(y, self.padded(x), kernel, (False, True, False))[1]

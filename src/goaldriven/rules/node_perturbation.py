@@ -12,15 +12,11 @@ from goaldriven.errors import SpecError
 from goaldriven.layers import LayerInfo
 from goaldriven.rules.attachable import find_layers
 from goaldriven.rules.base import Closure
-from goaldriven.rules.perturbation import (
-    ParameterNoise,
-    Perturbation,
-    leave_gradients,
-)
+from goaldriven.rules.noise import Noise
+from goaldriven.rules.perturbation import ParameterNoise, Perturbation
 from goaldriven.rules.perturbation_passes import RepeatedPasses, correlation, loss_change
 from goaldriven.rules.perturbation_tape import Call, OnTape, Tape
 from goaldriven.rules.ranks import Group, joined_change
-from goaldriven.rules.state import refuse_removed
 from goaldriven.specs import credit as specs
 
 
@@ -76,25 +72,27 @@ class NodePerturbation(Perturbation):
         model: nn.Module,
         layers: Sequence[LayerInfo | str] | None,
         spec: specs.NodePerturbation,
-        noise_generator: torch.Generator,
+        noise_generator: Noise,
         group: Group = None,
     ) -> None:
         super().__init__(model, spec, noise_generator, group)
         found = find_layers(model, layers, parametrized=True)
         self._tape = Tape(spec.sigma, group)
         self._modules = [layer.module for layer in found]
-        for layer in found:
-            NoisyOutput(layer, self._tape, noise_generator)
+        self._noisy = [NoisyOutput(layer, self._tape, noise_generator) for layer in found]
+
+    def draw_from(self, noise: Noise) -> None:
+        super().draw_from(noise)
+        for layer in self._noisy:
+            layer.generator = noise
 
     @property
     def per_stimulus(self) -> bool:
         return coupled_stimuli(self.model) is None
 
-    @torch.no_grad()
-    def backward(self, closure: Closure) -> Tensor:
-        refuse_removed(self._removed)
+    def estimate(self, closure: Closure) -> tuple[Tensor, list[tuple[Tensor, Tensor]]]:
         tape, passes = self._tape, RepeatedPasses(self.model, closure)
-        others = ParameterNoise(self._other_parameters(), self.spec.sigma, self._noise)
+        others = ParameterNoise(self._other_parameters(), self.spec.sigma, self.noise)
 
         def noisy(sign: float) -> Tensor:
             with others.applied(sign), tape.noisy(sign):
@@ -111,29 +109,27 @@ class NodePerturbation(Perturbation):
                 correlate_calls(tape, joined_change(change, self._group))
                 others.correlate(change.mean())
             with torch.autocast(clean.device.type, enabled=False):
-                sums = [*self._layer_gradients(), *others.sums()]
-                leave_gradients(sums, self.spec.samples, self._group)
+                return clean.mean(), [*self._layer_gradients(), *others.sums()]
         finally:
             tape.clear()
-        return clean.mean()
 
-    def _other_parameters(self) -> list[nn.Parameter]:
+    def _other_parameters(self) -> list[Tensor]:
         direct = {
             id(parameter)
             for module in self._modules
             for parameter in module._parameters.values()
             if parameter is not None
         }
-        return [p for p in self.model.parameters() if id(p) not in direct]
+        return [p for p in self._learning() if id(p) not in direct]
 
     def _layer_gradients(self) -> Iterator[tuple[Tensor, Tensor]]:
         """Parameter and Σ over samples of its gradient, one tensor for each parameter."""
-        totals: dict[Tensor, Tensor] = {}
+        totals: dict[int, Tensor] = {}
         for call in self._tape.calls:
             for parameter, gradient in call_gradients(call, self.spec.sigma):
-                known = totals.get(parameter)
-                totals[parameter] = gradient if known is None else known.add_(gradient)
-        return iter(totals.items())
+                known = totals.get(id(parameter))
+                totals[id(parameter)] = gradient if known is None else known.add_(gradient)
+        return ((p, totals[id(p)]) for p in self._learning() if id(p) in totals)
 
 
 def call_gradients(call: Call, sigma: float) -> Iterator[tuple[Tensor, Tensor]]:
@@ -142,9 +138,9 @@ def call_gradients(call: Call, sigma: float) -> Iterator[tuple[Tensor, Tensor]]:
     if call.estimate is None:
         return
     x, error = call.linear_map.batched(call.unchanged_input(), call.estimate / sigma)
-    if weight is not None and weight.requires_grad:
+    if weight is not None:
         yield weight, call.linear_map.weight_gradient(x.to(error), error, weight.detach())
-    if bias is not None and bias.requires_grad:
+    if bias is not None:
         channels = error.dim() - 1 if isinstance(call.module, nn.Linear) else 1
         yield bias, error.sum([axis for axis in range(error.dim()) if axis != channels])
 

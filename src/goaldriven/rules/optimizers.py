@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
+from goaldriven.rules.noise import Noise, Streams, fill_normal
 from goaldriven.specs.optimizers import SGDM, Adam, Schedule
 
 Groups = list[dict[str, Any]]
@@ -42,7 +43,7 @@ def learning_rate_at(spec: SGDM | Adam, epoch: float, batch_size: int | None = N
 
 
 def build_optimizer(
-    spec: SGDM | Adam, groups: Groups, batch_size: int | None, noise: torch.Generator
+    spec: SGDM | Adam, groups: Groups, batch_size: int | None, noise: Noise
 ) -> Optimizer:
     """PyTorch's optimizer over parameter groups, at the full learning rate.
 
@@ -57,31 +58,51 @@ def build_optimizer(
     return optimizer
 
 
-def _make_updates_noisy(optimizer: Optimizer, variance: float, noise: torch.Generator) -> None:
+_NOISE = "update_noise_source"
+"""The attribute in which an optimizer keeps what draws the noise of its updates."""
+
+
+def update_noise_of(optimizer: Optimizer) -> Noise | None:
+    """What draws the noise of an optimizer's updates; None where they are not noisy."""
+    return getattr(optimizer, _NOISE, None)
+
+
+def draw_updates_from(optimizer: Optimizer, noise: Noise) -> None:
+    """Have an optimizer whose updates are noisy go on with noise from elsewhere."""
+    setattr(optimizer, _NOISE, noise)
+
+
+def _make_updates_noisy(optimizer: Optimizer, variance: float, noise: Noise) -> None:
     """After every step, w ← w + η ε with ε ~ N(0, variance) and η the rate of that step.
 
     Source: thesis sections 5.6 and 5.9.3.
     """
+    setattr(optimizer, _NOISE, noise)
 
     @torch.no_grad()
     def add_noise(optimizer: Optimizer, args: Any, kwargs: Any) -> None:
         for group in optimizer.param_groups:
             for tensor in group["params"]:
-                drawn = torch.randn(
-                    tensor.shape, generator=noise, dtype=tensor.dtype, device=noise.device
-                )
+                drawn = _drawn_for(tensor, getattr(optimizer, _NOISE))
                 tensor.add_(drawn.to(tensor.device), alpha=group["lr"] * variance**0.5)
 
     def save(optimizer: Optimizer, state: dict[str, Any]) -> None:
-        state["update_noise"] = noise.get_state()
+        state["update_noise"] = getattr(optimizer, _NOISE).get_state()
 
     def load(optimizer: Optimizer, state: dict[str, Any]) -> dict[str, Any]:
-        noise.set_state(state["update_noise"])
+        getattr(optimizer, _NOISE).set_state(state["update_noise"])
         return {key: value for key, value in state.items() if key != "update_noise"}
 
     optimizer.register_step_post_hook(add_noise)
     optimizer.register_state_dict_post_hook(save)
     optimizer.register_load_state_dict_pre_hook(load)
+
+
+def _drawn_for(tensor: Tensor, noise: Noise) -> Tensor:
+    """Normal draws of deviation 1; of a stack, whose tensors have a network axis, row by row."""
+    if isinstance(noise, Streams):
+        return noise.rows(fill_normal, tensor.shape[1:], tensor.dtype)
+    return torch.randn(tensor.shape, generator=noise, dtype=tensor.dtype, device=noise.device)
 
 
 def set_learning_rate(optimizer: Optimizer, learning_rate: float) -> None:

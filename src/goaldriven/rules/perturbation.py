@@ -13,6 +13,7 @@ from goaldriven.errors import SpecError
 from goaldriven.rules.attachable import refuse_attached
 from goaldriven.rules.base import Closure, CreditAssignment
 from goaldriven.rules.feedback import detach, mark
+from goaldriven.rules.noise import Noise
 from goaldriven.rules.perturbation_passes import (
     RepeatedPasses,
     add_gradient,
@@ -33,10 +34,8 @@ class ParameterNoise:
         of the gradient.
     """
 
-    def __init__(
-        self, parameters: Sequence[nn.Parameter], sigma: float, generator: torch.Generator
-    ) -> None:
-        self.parameters = [p for p in parameters if p.requires_grad]
+    def __init__(self, parameters: Sequence[Tensor], sigma: float, generator: Noise) -> None:
+        self.parameters = list(parameters)
         self.estimates = [torch.zeros_like(p) for p in self.parameters]
         self._sigma, self._generator = sigma, generator
         self._before = [p.detach().clone() for p in self.parameters]
@@ -59,8 +58,9 @@ class ParameterNoise:
 
     def correlate(self, change: Tensor) -> None:
         """Add ΔL·ξ/σ of the present draw to the estimates."""
+        scale = change / self._sigma
         for estimate, noise in zip(self.estimates, self._noise, strict=True):
-            estimate.add_(noise * (change / self._sigma).to(noise))
+            estimate.add_(noise * (scale if scale.dtype == noise.dtype else scale.to(noise)))
 
     def sums(self) -> Iterator[tuple[Tensor, Tensor]]:
         """Parameters with their estimates."""
@@ -68,13 +68,18 @@ class ParameterNoise:
 
 
 class Perturbation(CreditAssignment):
-    """What perturbation rules share: a generator of their own, and no backward weights."""
+    """What perturbation rules share: a generator of their own, and no backward weights.
+
+    Attributes
+    ----------
+    learning : the names of the parameters that learn; None for those that require gradients.
+    """
 
     def __init__(
         self,
         model: nn.Module,
         spec: specs.WeightPerturbation | specs.NodePerturbation,
-        noise_generator: torch.Generator,
+        noise_generator: Noise,
         group: Group = None,
     ) -> None:
         super().__init__(model)
@@ -82,19 +87,45 @@ class Perturbation(CreditAssignment):
             raise SpecError("model must have parameters that learn, got none")
         refuse_attached(model)
         self.spec = spec
-        self._noise = noise_generator
+        self.noise = noise_generator
+        self.learning: frozenset[str] | None = None
         self._group = group
         self._removed = False
+
+    @torch.no_grad()
+    def backward(self, closure: Closure) -> Tensor:
+        refuse_removed(self._removed)
+        loss, sums = self.estimate(closure)
+        leave_gradients(sums, self.spec.samples, self._group)
+        return loss
+
+    def estimate(self, closure: Closure) -> tuple[Tensor, list[tuple[Tensor, Tensor]]]:
+        """The loss without noise, and parameters each with its estimates, summed over samples.
+
+        Inside `torch.vmap` over the networks of a stack it is each network's.
+        """
+        raise NotImplementedError
+
+    def draw_from(self, noise: Noise) -> None:
+        """Go on with noise from elsewhere."""
+        self.noise = noise
+
+    def _learning(self) -> list[Tensor]:
+        return [
+            parameter
+            for name, parameter in self.model.named_parameters()
+            if (parameter.requires_grad if self.learning is None else name in self.learning)
+        ]
 
     def step(self) -> None:
         refuse_removed(self._removed)
 
     def state_dict(self) -> dict[str, Any]:
-        return {"credit": self.spec.name, "noise": self._noise.get_state()}
+        return {"credit": self.spec.name, "noise": self.noise.get_state()}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         check_state(state, self.spec.name, {"noise"})
-        self._noise.set_state(state["noise"])
+        self.noise.set_state(state["noise"])
 
     def remove(self) -> None:
         if not self._removed:  # else the model may be another credit assignment's by now
@@ -141,12 +172,10 @@ class WeightPerturbation(Perturbation):
         super().__init__(model, spec, noise_generator, group)
         mark(model, spec.name)
 
-    @torch.no_grad()
-    def backward(self, closure: Closure) -> Tensor:
-        refuse_removed(self._removed)
+    def estimate(self, closure: Closure) -> tuple[Tensor, list[tuple[Tensor, Tensor]]]:
         passes = RepeatedPasses(self.model, closure)
         clean = passes.clean().mean()
-        noise = ParameterNoise(list(self.model.parameters()), self.spec.sigma, self._noise)
+        noise = ParameterNoise(self._learning(), self.spec.sigma, self.noise)
 
         def noisy(sign: float) -> Tensor:
             with noise.applied(sign):
@@ -155,8 +184,7 @@ class WeightPerturbation(Perturbation):
         for _ in range(self.spec.samples):
             noise.draw()
             noise.correlate(loss_change(noisy, clean, self.spec.antithetic))
-        leave_gradients(noise.sums(), self.spec.samples, self._group)
-        return clean
+        return clean, list(noise.sums())
 
 
 def leave_gradients(sums: Iterable[tuple[Tensor, Tensor]], samples: int, group: Group) -> None:
@@ -167,7 +195,7 @@ def leave_gradients(sums: Iterable[tuple[Tensor, Tensor]], samples: int, group: 
     sums : parameters, each with the sum of its samples, which is overwritten.
     """
     pairs = list(sums)
-    for _, total in pairs:
+    for _, total in pairs if samples > 1 else ():
         total.div_(samples)
     average_over_ranks((total for _, total in pairs), group)
     for parameter, mean in pairs:

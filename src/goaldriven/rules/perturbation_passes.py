@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -18,8 +18,9 @@ class RepeatedPasses:
 
     The first, `clean`, is a forward pass like any other: it moves running statistics and PyTorch's
     global random generators (the CPU's and those of the model's devices). Each that follows,
-    `again`, draws the same random numbers from them, for dropout or augmentation, and leaves
-    buffers and generators as the first left them. Random numbers from other sources (NumPy, a
+    `again`, draws the same random numbers from them, for dropout or augmentation, begins with the
+    same counts in buffers of whole numbers, by which modules may draw, and leaves buffers and
+    generators as the first left them. Random numbers from other sources (NumPy, a
     generator of the closure's own) differ between passes and must not be drawn in the closure.
     """
 
@@ -30,20 +31,38 @@ class RepeatedPasses:
 
     def clean(self) -> Tensor:
         """The loss () or losses (n,) of the first pass."""
-        self._start = self._generator_states()
+        self._start, counts = self._generator_states(), counts_of(self._model)
         losses = check_losses(self._closure())
+        self._keep_buffers(counts)
+        return losses
+
+    def taken(self, counts: Mapping[str, Tensor]) -> None:
+        """The first pass was made elsewhere, just before, and moved no generators.
+
+        Parameters
+        ----------
+        counts : `counts_of` the model before it.
+        """
+        self._start = self._generator_states()
+        self._keep_buffers(counts)
+
+    def _keep_buffers(self, counts: Mapping[str, Tensor]) -> None:
+        self._counts = [
+            (buffer, counts[name]) for name, buffer in self._model.named_buffers() if name in counts
+        ]
         self._buffers = [
             (module._buffers, name, buffer, buffer.detach().clone())
             for module in self._model.modules()
             for name, buffer in module._buffers.items()
             if buffer is not None and name != BUFFER
         ]
-        return losses
 
     def again(self) -> Tensor:
         """The loss or losses of one more pass."""
         after = self._generator_states()
         self._set_generators(self._start)
+        for buffer, count in self._counts:
+            buffer.copy_(count)
         try:
             return check_losses(self._closure())
         finally:
@@ -63,6 +82,12 @@ class RepeatedPasses:
             for buffers, name, buffer, value in self._buffers:
                 buffer.copy_(value)
                 buffers[name] = buffer
+
+
+def counts_of(model: nn.Module) -> dict[str, Tensor]:
+    """Name → a copy of every buffer of whole numbers."""
+    named = model.named_buffers()
+    return {name: b.detach().clone() for name, b in named if not b.is_floating_point()}
 
 
 def check_losses(losses: object) -> Tensor:

@@ -14,6 +14,7 @@ from goaldriven.errors import SpecError
 from goaldriven.rules.attachable import Attachable
 from goaldriven.rules.feedback import Attached
 from goaldriven.rules.linear_maps import Convolution, Dense, LinearMap
+from goaldriven.rules.noise import Noise, Streams
 from goaldriven.rules.ranks import Group, own_part, place
 
 
@@ -135,7 +136,7 @@ class OnTape(Attached):
     Compiled models run it outside the graph while it has something to do.
     """
 
-    def __init__(self, layer: Attachable, tape: Tape, generator: torch.Generator) -> None:
+    def __init__(self, layer: Attachable, tape: Tape, generator: Noise) -> None:
         super().__init__(layer.module)
         self.name = layer.name
         self.tape = tape
@@ -172,15 +173,23 @@ class OnTape(Attached):
     def add_noise(self, tensor: Tensor, call: Call) -> Tensor:
         """The tensor with the call's noise, drawn if there is none yet."""
         if call.noise is None:
-            call.noise = standard_normal_like(tensor, self.generator, self.tape.group)
+            call.noise = standard_normal_like(tensor, self.generator, self.tape.group, self.name)
         return torch.add(tensor, call.noise, alpha=self.tape.sign * self.tape.sigma)
 
 
-def standard_normal_like(tensor: Tensor, generator: torch.Generator, group: Group = None) -> Tensor:
+def standard_normal_like(
+    tensor: Tensor, generator: Noise, group: Group = None, layer: str | None = None
+) -> Tensor:
     """Normal draws of deviation 1, of the shape, layout, precision and place of ``tensor``.
 
     With a ``group``, those of this rank's stimuli, of draws for the joined batch.
+
+    Parameters
+    ----------
+    layer : whose input or output ``tensor`` is, where it is one.
     """
+    if isinstance(generator, Streams):
+        return generator.normal_like(tensor, layer)
     like = torch.empty_like(tensor, device=generator.device, requires_grad=False)
     _, size = place(group)
     # Drawn in a row: in any other layout than the default one, such draws take six times as long.

@@ -12,7 +12,8 @@ The rules' mathematics is not written again. Networks of one rule make a *segmen
 with one *leader*: a model whose credit assignment and optimizer were attached to one network, and
 whose tensors were then replaced by those of all the segment's networks. Whatever acts element by
 element (optimizers, schedules, decay, the primitives of kernels, sign symmetry) is the leader's
-own. Losses of activations are taken by `torch.vmap` over the segment.
+own. Losses of activations are taken by `torch.vmap` over the segment, and perturbation rules run
+as a whole inside of it (`goaldriven.rules.stacked_perturbation`).
 """
 
 from __future__ import annotations
@@ -20,13 +21,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
-from torch.autograd import Function
 
 from goaldriven.rules.base import CreditAssignment
+from goaldriven.rules.direct_feedback import DirectFeedbackAlignment, Stop
 from goaldriven.rules.feedback import (
     BUFFER,
     Attached,
@@ -39,17 +40,31 @@ from goaldriven.rules.feedback import (
 )
 from goaldriven.rules.layerwise_alignment import LayerwiseAlignment
 from goaldriven.rules.linear_maps import Convolution, Dense
+from goaldriven.rules.noise import Streams
+from goaldriven.rules.over_networks import OverNetworks
+from goaldriven.rules.perturbation_tape import OnTape
 from goaldriven.rules.sign_symmetry import RedrawnSigns
+
+Strides = dict[str, tuple[int, ...]]
+"""Layer → how its noise lies in memory in a single network."""
 
 Seen = dict[str, tuple[Tensor, Tensor]]
 """Layer → its input and output, network axis first."""
 
 
 class StackedLayer(Attached):
-    """The forward pass of one Linear, Conv1d or Conv2d inside `torch.vmap` over networks."""
+    """The forward pass of one Linear, Conv1d or Conv2d inside `torch.vmap` over networks.
+
+    It takes the place of the layer's own or attached one, under what a perturbation rule has put on
+    the layer.
+    """
 
     def __init__(self, module: nn.Module, name: str, watch: Watch) -> None:
+        above = module.__dict__.get("forward")
         super().__init__(module)
+        if isinstance(above, OnTape):
+            self.before, above.before = above.before, self
+            module.forward = above
         self.name, self.watch = name, watch
         self.linear_map = (
             Convolution.of(module) if isinstance(module, (nn.Conv1d, nn.Conv2d)) else Dense()
@@ -58,17 +73,45 @@ class StackedLayer(Attached):
     def __call__(self, input: Tensor) -> Tensor:
         module = self.module
         given = (module.weight, module.bias, module._buffers.get(BUFFER))
-        output: Tensor = _Stacked.apply(input, *given, self.linear_map)
+        output: Tensor = _Stacked.apply(input, *given, self)
         if self.watch.seen is not None:
             self.watch.seen[self.name] = (input, output)
         return output
 
 
+class Listener(Protocol):
+    """What is told of every call of a layer, with tensors of all networks in the graph."""
+
+    def reads(self, name: str, x: Tensor, dim: int | None) -> None:
+        """A layer is called on ``x``, whose network axis is ``dim``; None where all share it."""
+
+    def gives(self, name: str, y: Tensor, dim: int) -> None:
+        """It has given ``y``."""
+
+
 class Watch:
-    """What the layers of one stack note while `noting`; None otherwise."""
+    """What the layers of one stack heed.
+
+    Attributes
+    ----------
+    seen : what they note while `noting`; None otherwise.
+    listener : what they tell while `told`; None otherwise.
+    carrier : of the errors.
+    """
 
     def __init__(self) -> None:
         self.seen: Seen | None = None
+        self.listener: Listener | None = None
+        self.carrier: Carrier = _CARRIER
+
+    @contextmanager
+    def told(self, listener: Listener | None, carrier: Carrier | None = None) -> Iterator[None]:
+        """Tell ``listener`` of every call inside, and send errors by ``carrier``."""
+        self.listener, self.carrier = listener, carrier or _CARRIER
+        try:
+            yield
+        finally:
+            self.listener, self.carrier = None, _CARRIER
 
     @contextmanager
     def noting(self, wanted: bool) -> Iterator[Seen]:
@@ -89,7 +132,8 @@ def stack_layers(model: nn.Module) -> Watch:
     watch = Watch()
     for name in weighted_layers(model):
         module = model.get_submodule(name)
-        module.register_buffer(BUFFER, None, persistent=False)
+        if BUFFER not in module._buffers:
+            module.register_buffer(BUFFER, None, persistent=False)
         StackedLayer(module, name, watch)
     return watch
 
@@ -110,16 +154,8 @@ class _GivenKernel(Carrier):
 _CARRIER, _SWITCH = _GivenKernel(), Switch()
 
 
-class _Stacked(Function):
-    """A layer of all networks at once, by its rule for `torch.vmap`, which is all there is."""
-
-    @staticmethod
-    def forward(*args: Any) -> Tensor:
-        raise NotImplementedError("a stacked layer runs inside torch.vmap over networks only")
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
-        """Never reached: `vmap` runs operations that keep their own."""
+class _Stacked(OverNetworks):
+    """A layer of all networks at once."""
 
     @staticmethod
     def vmap(
@@ -129,29 +165,42 @@ class _Stacked(Function):
         weight: Tensor,
         bias: Tensor | None,
         kernel: Tensor | None,
-        linear_map: Convolution | Dense,
+        layer: StackedLayer,
     ) -> tuple[Tensor, int]:
         tensors = (weight, bias, kernel)
         first = [
             None if t is None or d is None else t.movedim(d, 0)
             for t, d in zip(tensors, in_dims[1:4], strict=True)
         ]
+        watch, linear_map = layer.watch, layer.linear_map
+        if watch.listener is not None:
+            watch.listener.reads(layer.name, x, in_dims[0])
         if isinstance(linear_map, Convolution):
-            return _convolutions(x, in_dims[0], first, linear_map), 1
-        return _products(x, in_dims[0], first), 0
+            y, dim = _convolutions(x, in_dims[0], first, linear_map, watch.carrier), 1
+        else:
+            y, dim = _products(x, in_dims[0], first, watch.carrier), 0
+        if watch.listener is not None:
+            watch.listener.gives(layer.name, y, dim)
+        return y, dim
 
 
-def _products(x: Tensor, dim: int | None, tensors: Sequence[Tensor | None]) -> Tensor:
+def _products(
+    x: Tensor, dim: int | None, tensors: Sequence[Tensor | None], carrier: Carrier
+) -> Tensor:
     """(k, n, …, inputs) → (k, n, …, outputs) by one batched product."""
     weight, bias, kernel = tensors
     assert weight is not None  # narrows the type
     x = x.movedim(dim, 0) if dim is not None else x.expand(weight.shape[0], *x.shape)
-    y = multiply(x.flatten(1, -2), weight, bias, kernel, _SWITCH, _CARRIER)
+    y = multiply(x.flatten(1, -2), weight, bias, kernel, _SWITCH, carrier)
     return y.unflatten(1, x.shape[1:-1])
 
 
 def _convolutions(
-    x: Tensor, dim: int | None, tensors: Sequence[Tensor | None], conv: Convolution
+    x: Tensor,
+    dim: int | None,
+    tensors: Sequence[Tensor | None],
+    conv: Convolution,
+    carrier: Carrier,
 ) -> Tensor:
     """(k, n, channels, *space) → (n, k, outputs, *space): one convolution of k times the groups.
 
@@ -169,17 +218,41 @@ def _convolutions(
         x = x.contiguous(memory_format=torch.channels_last)
     weight, bias, kernel = (None if t is None else t.flatten(0, 1) for t in tensors)
     assert weight is not None  # narrows the type
-    y = convolve(joined.padded(x), weight, bias, kernel, _SWITCH, _CARRIER, joined)
+    y = convolve(joined.padded(x), weight, bias, kernel, _SWITCH, carrier, joined)
     return y.unflatten(1, (k, -1))
 
 
+class StackedPool(Attached):
+    """The forward pass of a module that acts on every channel by itself, inside `torch.vmap`.
+
+    Networks are more channels to it, as they are to convolutions: nothing is copied in between.
+    """
+
+    def __call__(self, input: Tensor) -> Tensor:
+        output: Tensor = _Pooled.apply(input, self)
+        return output
+
+
+class _Pooled(OverNetworks):
+    """A pool of all networks at once."""
+
+    @staticmethod
+    def vmap(
+        info: Any, in_dims: tuple[int | None, ...], x: Tensor, pool: StackedPool
+    ) -> tuple[Tensor, int | None]:
+        if in_dims[0] is None:
+            return pool.plain(x), None
+        y: Tensor = pool.plain(x.movedim(in_dims[0], 1).flatten(1, 2))
+        return y.unflatten(1, (info.batch_size, -1)), 1
+
+
 class SegmentCredit:
-    """The credit assignment of a segment's networks, all of one rule.
+    """The credit assignment of a segment's networks, all of one rule without perturbations.
 
     Parameters
     ----------
     leader : attached to the model with the segment's stacked tensors.
-    singles : each network's own, which draws that network's noise.
+    singles : each network's own, whose generators draw that network's noise.
     models : each network's own model.
     """
 
@@ -189,7 +262,9 @@ class SegmentCredit:
         singles: Sequence[CreditAssignment],
         models: Sequence[nn.Module],
     ) -> None:
-        self.leader, self._singles, self._models = leader, singles, models
+        self.leader, self.singles, self._models = leader, singles, models
+        if isinstance(leader, LayerwiseAlignment):
+            leader.draw_from(*(streams_of(singles, what) for what in ("noise", "update_noise")))
         modules = leader.model.named_modules()
         self._feedback = {n: f for n, m in modules if (f := feedback_of(m)) is not None}
 
@@ -202,8 +277,13 @@ class SegmentCredit:
 
     @property
     def rerouted(self) -> bool:
-        """Whether errors travel otherwise than through W."""
-        return bool(self._feedback)
+        """Whether errors travel through other weights than W from layer to layer."""
+        return bool(self._feedback) and not self.direct
+
+    @property
+    def direct(self) -> bool:
+        """Whether the output's error is fed back to every layer."""
+        return isinstance(self.leader, DirectFeedbackAlignment)
 
     def align(self, seen: Seen) -> None:
         """Add the gradients of the losses of activations, layer by layer, to those of B.
@@ -213,38 +293,36 @@ class SegmentCredit:
         assert isinstance(self.leader, LayerwiseAlignment)  # only these watch
         for name, (x, y) in seen.items():
             if name in self._feedback:
-                noise = [c.draw_noise(one) for c, one in zip(self._alignments, x, strict=True)]
-                drawn = [one for one in noise if one is not None]
-                self.leader.align(self._feedback[name], x, y, torch.stack(drawn) if drawn else None)
-
-    @property
-    def _alignments(self) -> list[LayerwiseAlignment]:
-        return [credit for credit in self._singles if isinstance(credit, LayerwiseAlignment)]
+                self.leader.align(self._feedback[name], x, y)
 
     def fill(self, kernels: dict[str, Tensor]) -> None:
         """Write the backward weights of the coming step: layer → rows of this segment.
 
         Those that a layer owns lie there already; the others are made of W.
         """
-        for name, rows in kernels.items():
+        made: dict[str, Tensor] = {}
+        for name in kernels:
             feedback = self._feedback.get(name)
             module = self.leader.model.get_submodule(name)
             weight: Tensor = module.weight.detach()  # type: ignore[operator]
-            if feedback is None:
-                rows.copy_(weight)
-            elif isinstance(feedback.carrier, RedrawnSigns):
-                self._redraw(name, rows)
+            if feedback is None or isinstance(feedback.carrier, Stop):
+                made[name] = weight
             elif not isinstance(feedback.carrier, OwnWeights):
-                made = feedback.carrier.kernel(weight, feedback.carrier.held(module))
-                rows.copy_(made)  # type: ignore[arg-type]
+                redrawn = isinstance(feedback.carrier, RedrawnSigns)
+                held = self._redraw(name) if redrawn else feedback.carrier.held(module)
+                made[name] = feedback.carrier.kernel(weight, held)  # type: ignore[assignment]
+        if made:
+            torch._foreach_copy_([kernels[name] for name in made], list(made.values()))
 
-    def _redraw(self, name: str, rows: Tensor) -> None:
+    def _redraw(self, name: str) -> Tensor:
         """Every network draws from its own stream, as its forward pass would."""
-        for model, row in zip(self._models, rows, strict=True):
+        drawn = []
+        for model in self._models:
             module = model.get_submodule(name)
             carrier = feedback_of(module).carrier  # type: ignore[union-attr]
             carrier.renew(module)
-            row.copy_(carrier.kernel(module.weight.detach(), carrier.held(module)))  # type: ignore
+            drawn.append(carrier.held(module))
+        return torch.stack(drawn)  # type: ignore[arg-type]
 
     def step(self) -> None:
         """Update the backward weights, where they learn."""
@@ -253,13 +331,21 @@ class SegmentCredit:
         self.leader.step()
 
 
+def streams_of(
+    singles: Sequence[CreditAssignment], what: str, strides: Strides | None = None
+) -> Streams:
+    """The generators that networks' credit assignments have by the name of ``what``."""
+    return Streams([getattr(credit, what) for credit in singles], strides)
+
+
 def held_buffers(model: nn.Module) -> Iterator[tuple[str, str, str]]:
     """(layer, buffer, what it is) of what attached layers keep: ``own`` is B itself.
 
-    Magnitudes that are drawn anew at every pass are each network's own and left out.
+    Magnitudes that are drawn anew at every pass are each network's own and left out, as are direct
+    feedback weights, which are not drawn yet.
     """
     for name, module in model.named_modules():
         feedback = feedback_of(module)
-        if feedback is not None and not isinstance(feedback.carrier, RedrawnSigns):
+        if feedback is not None and not isinstance(feedback.carrier, (RedrawnSigns, Stop)):
             for buffer in feedback.carrier.buffers:
                 yield name, buffer, "own" if buffer == BUFFER else "part"

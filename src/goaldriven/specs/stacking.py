@@ -1,33 +1,14 @@
-"""Which networks can train stacked, as one program, and which together."""
+"""Which networks can train stacked, as one program, and which had better."""
 
 from __future__ import annotations
 
 import json
 
-from goaldriven.specs.credit import (
-    DirectFeedbackAlignment,
-    LearnedFeedback,
-    NodePerturbation,
-    WeightPerturbation,
-)
+from goaldriven.specs.credit import LearnedFeedback, NodePerturbation, WeightPerturbation
 from goaldriven.specs.network import NetworkSpec
 from goaldriven.specs.rule import RuleSpec
 
-_SINGLE = {
-    DirectFeedbackAlignment: "its errors come from the output of the whole model",
-    WeightPerturbation: "it runs the model more than once a step",
-    NodePerturbation: "it runs the model more than once a step",
-    LearnedFeedback: "it runs the model more than once a step",
-}
-
-
-def why_single(rule: RuleSpec) -> str | None:
-    """Why networks of a rule train one by one; None where they can train stacked."""
-    reason = _SINGLE.get(type(rule.credit))
-    optimizers = (rule.optimizer, getattr(rule.credit, "optimizer", None))
-    if reason is None and any(getattr(o, "update_noise", 0.0) > 0 for o in optimizers):
-        reason = "its updates are noisy"
-    return None if reason is None else f"rule {rule.name}: {reason}"
+_REPEATING = (WeightPerturbation, NodePerturbation, LearnedFeedback)
 
 
 def stack_key(network: NetworkSpec) -> str:
@@ -36,12 +17,15 @@ def stack_key(network: NetworkSpec) -> str:
     return json.dumps(fields, sort_keys=True)
 
 
-def alternates(rule: RuleSpec) -> bool:
-    """Whether steps of the rule alternate: an epoch is then twice as long.
+def company(rule: RuleSpec) -> str:
+    """Equal for rules whose networks gain by a stack of their own kind.
 
-    A stack may mix rules that do with rules that do not, but wastes work on it.
+    A stack may mix rules at will. But an epoch of rules whose steps alternate is twice as long,
+    and rules that repeat passes with noise share none with others.
     """
-    return bool(getattr(rule.credit, "alternating", False))
+    if isinstance(rule.credit, _REPEATING):
+        return rule.model_dump_json()
+    return "alternating" if getattr(rule.credit, "alternating", False) else ""
 
 
 def segment_key(network: NetworkSpec) -> str:

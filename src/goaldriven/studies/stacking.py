@@ -11,7 +11,7 @@ from typing import Literal
 
 from goaldriven.errors import StudyError
 from goaldriven.specs import NetworkSpec
-from goaldriven.specs.stacking import alternates, segment_key, stack_key, why_single
+from goaldriven.specs.stacking import company, segment_key, stack_key
 
 StackSize = int | Literal["off", "auto"]
 """Networks per stack: a number, ``auto`` for what a quick trial finds to pay, or ``off``."""
@@ -41,26 +41,23 @@ def plan_stacks(
     jobs: int,
     say: Callable[[str], None] | None = None,
 ) -> Pending:
-    """The networks in stacks of at most ``size``, and those that cannot be stacked one by one.
+    """The networks in stacks of at most ``size``.
 
     A stack shares all but rule and seeds; networks whose rules alternate alignment with learning
-    are kept apart from the others, whose epochs have half the steps. Stacks are of about equal
+    are kept apart from the others, whose epochs have half the steps, and so is every rule that
+    repeats passes with noise, which shares none with others. Stacks are of about equal
     size, and at least as many as there are jobs for them, where there are enough networks.
 
     Parameters
     ----------
     device, threads, jobs : of the run, for ``auto``.
-    say : called with one line for every group of networks, and for every rule that is not stacked.
+    say : called with one line for every group of networks.
     """
     tell = say or (lambda _: None)
     if size == "off":
         return deque(networks)
     pending: Pending = deque()
-    reasons = {n.rule.name: why_single(n.rule) for n in networks}
-    for reason in filter(None, reasons.values()):
-        tell(f"not stacked: {reason}")
-    stackable = [n for n in networks if reasons[n.rule.name] is None]
-    for group in _groups(stackable):
+    for group in _groups(networks):
         most = -(-len(group) // max(jobs, 1))
         asked = trial(group[:most], device, threads, jobs, tell) if size == "auto" else int(size)
         chosen = max(1, min(asked, most))
@@ -71,13 +68,12 @@ def plan_stacks(
             f"{first.task.name}/{first.architecture.name}/b{first.batch_size}: "
             f"{len(group)} networks {how}"
         )
-    pending.extend(n for n in networks if reasons[n.rule.name] is not None)
     return pending
 
 
 def _groups(networks: Sequence[NetworkSpec]) -> list[list[NetworkSpec]]:
-    def key(network: NetworkSpec) -> tuple[str, bool]:
-        return stack_key(network), alternates(network.rule)
+    def key(network: NetworkSpec) -> tuple[str, str]:
+        return stack_key(network), company(network.rule)
 
     # By data seed first: networks that see the same stimuli share their drawing.
     ordered = sorted(networks, key=lambda n: (*key(n), n.data_seed, segment_key(n), n.model_seed))

@@ -10,55 +10,43 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import fields
+from functools import partial
 from itertools import groupby
 
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call
 
 from goaldriven import rules
+from goaldriven.architectures.dropout import Dropout
+from goaldriven.architectures.knet import SamePool
 from goaldriven.errors import SpecError
-from goaldriven.rules.feedback import BUFFER
+from goaldriven.rules.learned_feedback import LearnedFeedback
+from goaldriven.rules.noise import Streams
+from goaldriven.rules.optimizers import draw_updates_from, update_noise_of
+from goaldriven.rules.perturbation import Perturbation
+from goaldriven.rules.stacked_direct import DirectRows
+from goaldriven.rules.stacked_perturbation import PerturbedCredit, TaughtCredit, noise_strides
 from goaldriven.rules.stacking import (
-    Seen,
     SegmentCredit,
+    StackedPool,
+    Watch,
     held_buffers,
     stack_layers,
     weighted_layers,
 )
 from goaldriven.specs import NetworkSpec
-from goaldriven.specs.stacking import segment_key, stack_key, why_single
-from goaldriven.tasks import Task
-from goaldriven.tasks.base import Batch
+from goaldriven.specs.stacking import segment_key, stack_key
 from goaldriven.training.network import Network
+from goaldriven.training.stack_steps import (
+    Segment,
+    Stimuli,
+    joint_step,
+    perturbed_step,
+    taught_step,
+)
 
 Build = Callable[[NetworkSpec], Network]
-
-
-@dataclass(frozen=True)
-class _Segment:
-    """The networks of one rule: rows ``start`` to ``stop`` of the stack, and who acts for them."""
-
-    start: int
-    stop: int
-    leader: Network
-    credit: SegmentCredit
-
-    @property
-    def passes(self) -> int:
-        return self.leader.credit.passes_per_epoch
-
-
-class _Objective(nn.Module):
-    """The task's loss as a module, whose tensors `functional_call` can replace."""
-
-    def __init__(self, model: nn.Module, task: Task, kind: type[Batch]) -> None:
-        super().__init__()
-        self.model, self._task, self._kind = model, task, kind
-
-    def forward(self, *batch: Tensor) -> Tensor:
-        return self._task.loss(self.model, self._kind(*batch))
 
 
 class Stack:
@@ -80,7 +68,7 @@ class Stack:
 
     Raises
     ------
-    SpecError : the networks do not go together, or a rule cannot be stacked.
+    SpecError : the networks do not go together.
     """
 
     def __init__(self, specs: Sequence[NetworkSpec], build: Build) -> None:
@@ -91,54 +79,70 @@ class Stack:
         rows = [self.networks[i] for i in order]
         model = copy.deepcopy(rows[0].model)
         rules.detach(model)
-        model.channels_last = False  # type: ignore[assignment] # stacked tensors have no such layout
         self._model = model
-        self._watch = stack_layers(model)
+        self._watch = _stack_modules(model)
         self._tensors = _stack_tensors(rows, model)
-        self._learning = {name for name, _ in model.named_parameters()}
         self._segments = self._make_segments(rows, build)
         self._kernels = self._stack_kernels(rows)
         self._rows = rows
         self._n_passes = max(segment.passes for segment in self._segments)
-        self._objective: _Objective | None = None
 
     @staticmethod
-    def _rank(network: Network) -> tuple[int, str, int, int]:
-        """Rows in order of passes per epoch, most first, so that those still active come first."""
+    def _rank(network: Network) -> tuple[int, bool, str, int, int]:
+        """Rows in order of passes per epoch, most first, so that those still active come first.
+
+        Then those whose rules run by themselves.
+        """
         spec = network.spec
         return (
             -network.credit.passes_per_epoch,
+            isinstance(network.credit, (Perturbation, LearnedFeedback)),
             segment_key(spec),
             spec.data_seed,
             spec.model_seed,
         )
 
-    def _make_segments(self, rows: Sequence[Network], build: Build) -> list[_Segment]:
+    def _make_segments(self, rows: Sequence[Network], build: Build) -> list[Segment]:
         segments, start = [], 0
         for _, group in groupby(rows, key=lambda network: segment_key(network.spec)):
             members = list(group)
             stop = start + len(members)
-            leader = build(members[0].spec)
-            leader.model.train()
-            for name, parameter in leader.model.named_parameters():
-                parameter.data = self._tensors[name][start:stop]
-            for name, buffer, kind in held_buffers(leader.model):
-                if kind == "part":
-                    stacked = [m.model.get_submodule(name).get_buffer(buffer) for m in members]
-                    leader.model.get_submodule(name)._buffers[buffer] = torch.stack(stacked)
-            credit = SegmentCredit(
-                leader.credit, [m.credit for m in members], [m.model for m in members]
-            )
-            segments.append(_Segment(start, stop, leader, credit))
+            segments.append(self._segment(start, stop, members, build(members[0].spec)))
             start = stop
         return segments
+
+    def _segment(
+        self, start: int, stop: int, members: Sequence[Network], leader: Network
+    ) -> Segment:
+        model, singles = leader.model, [member.credit for member in members]
+        model.train()
+        strides = noise_strides(leader.credit, partial(_one_pass, leader), model)
+        for name, tensor in self._tensors.items():
+            _put(model, name, tensor[start:stop])
+        for name, buffer, kind in held_buffers(model):
+            if kind == "part":
+                stacked = [m.model.get_submodule(name).get_buffer(buffer) for m in members]
+                model.get_submodule(name)._buffers[buffer] = torch.stack(stacked)
+        _share_update_noise(leader, members)
+        watch, direct = self._watch, None
+        credit: SegmentCredit | PerturbedCredit | TaughtCredit
+        if isinstance(leader.credit, Perturbation):
+            watch = _stack_modules(model)
+            credit = PerturbedCredit(leader.credit, singles, strides)
+        elif isinstance(leader.credit, LearnedFeedback):
+            watch = _stack_modules(model)
+            credit = TaughtCredit(leader.credit, singles, strides)
+        else:
+            credit = SegmentCredit(leader.credit, singles, [m.model for m in members])
+            direct = DirectRows(start, stop, singles) if credit.direct else None
+        return Segment(start, stop, leader, credit, watch, direct)
 
     def _stack_kernels(self, rows: Sequence[Network]) -> dict[str, Tensor]:
         """Layer → what errors travel through, (network, *W); empty where that is W for all.
 
         Rows of networks whose layers have a B of their own are that B.
         """
-        if not any(segment.credit.rerouted for segment in self._segments):
+        if not any(_rerouted(segment) for segment in self._segments):
             return {}
         layers = {f"{name}.weight": name for name in weighted_layers(self._model)}
         kernels = {layers[n]: t.clone() for n, t in self._tensors.items() if n in layers}
@@ -168,20 +172,20 @@ class Stack:
             active = [s for s in self._segments if s.passes > one_pass]
             k = active[-1].stop
             step = one_pass * steps_per_pass
-            for batch in self._batches(k):
+            for stimuli in self._batches(k):
                 for segment in active:
                     segment.leader.credit.set_progress(
                         epoch * segment.passes + step / steps_per_pass
                     )
-                totals[:k] += self._step(active, batch)
+                totals[:k].add_(self._step(active, stimuli))
                 step += 1
             steps[:k] = [step] * k
         means = [float(t) / n for t, n in zip(totals.tolist(), steps, strict=True)]
         by_network = dict(zip(self._order, means, strict=True))
         return [by_network[i] for i in range(len(means))]
 
-    def _batches(self, k: int) -> Iterator[tuple[type[Batch], list[Tensor], bool]]:
-        """One pass of the first ``k`` networks: the batch's kind, its tensors, whether shared.
+    def _batches(self, k: int) -> Iterator[Stimuli]:
+        """One pass of the first ``k`` networks.
 
         Networks of one data seed see the same stimuli, which are drawn once; the others' generators
         are set to where they would then be. (Not so with two passes per epoch beside one.)
@@ -196,77 +200,43 @@ class Stack:
         for drawn in zip(*streams, strict=True):
             tensors = [[getattr(b, f.name) for b in drawn] for f in fields(drawn[0])]
             if len(drawing) == 1:
-                yield type(drawn[0]), [parts[0] for parts in tensors], True
+                yield Stimuli(type(drawn[0]), [parts[0] for parts in tensors], shared=True)
                 continue
-            if index is None:
-                index = torch.tensor(which, device=tensors[0][0].device)
-            yield type(drawn[0]), [torch.stack(parts)[index] for parts in tensors], False
+            own = [torch.stack(parts) for parts in tensors]
+            if len(drawing) < k:
+                if index is None:
+                    index = torch.tensor(which, device=own[0].device)
+                own = [drawn_once[index] for drawn_once in own]
+            yield Stimuli(type(drawn[0]), own, shared=False)
         for network in self._rows[:k]:
             if network is not (first := drawing[_stream(network)]):
                 network.data_generator.set_state(first.data_generator.get_state())
 
-    def _step(
-        self, active: Sequence[_Segment], batch: tuple[type[Batch], list[Tensor], bool]
-    ) -> Tensor:
+    def _step(self, active: Sequence[Segment], stimuli: Stimuli) -> Tensor:
         """One step of the active networks, which are the stack's first; their losses (k,)."""
-        k = active[-1].stop
-        plans = [segment.credit.begin() for segment in active]
-        learning = any(task for task, _ in plans)
-        watching = any(watch for _, watch in plans)
-        for segment in active:
-            segment.credit.fill(
-                {n: b[segment.start : segment.stop] for n, b in self._kernels.items()}
-            )
-        losses, seen, leaves = self._forward(k, batch, learning, watching)
-        for segment, (_, watch) in zip(active, plans, strict=True):
-            if watch:
-                own = {n: _rows(pair, segment) for n, pair in seen.items()}
-                segment.credit.align(own)
-        gradients: Sequence[Tensor] = ()
-        if learning:
-            gradients = torch.autograd.grad(losses.sum(), list(leaves.values()))
-        by_name = dict(zip(leaves, gradients, strict=False))
-        for segment, (task, _) in zip(active, plans, strict=True):
-            self._update(segment, by_name if task else {})
-        return losses.detach()
+        joint = [s for s in active if isinstance(s.credit, SegmentCredit)]
+        losses = []
+        if joint:
+            k = joint[-1].stop
+            tensors = {name: tensor[:k] for name, tensor in self._tensors.items()}
+            kernels = {name: kernel[:k] for name, kernel in self._kernels.items()}
+            given = (tensors, kernels, stimuli.of(0, k))
+            losses.append(joint_step(self._model, self._watch, joint, *given))
+        for segment in active[len(joint) :]:
+            own, seen = segment.rows(self._tensors), stimuli.of(segment.start, segment.stop)
+            if isinstance(segment.credit, PerturbedCredit):
+                losses.append(perturbed_step(segment, segment.credit, own, seen))
+            elif isinstance(segment.credit, TaughtCredit):
+                kernels = segment.rows(self._kernels)
+                losses.append(taught_step(segment, segment.credit, own, kernels, seen))
+        return losses[0] if len(losses) == 1 else torch.cat(losses)
 
-    def _update(self, segment: _Segment, gradients: dict[str, Tensor]) -> None:
-        """One step of a segment's optimizers; gradients of a loss times 0 are 0."""
-        for name, parameter in segment.leader.model.named_parameters():
-            gradient = gradients.get(name)
-            parameter.grad = (
-                torch.zeros_like(parameter)
-                if gradient is None
-                else gradient[segment.start : segment.stop].contiguous()
-            )
-        segment.leader.optimizer.step()
-        segment.credit.step()
 
-    def _forward(
-        self,
-        k: int,
-        batch: tuple[type[Batch], list[Tensor], bool],
-        learning: bool,
-        watching: bool,
-    ) -> tuple[Tensor, Seen, dict[str, Tensor]]:
-        """The losses (k,), the layers' inputs and outputs where watched, and the parameters."""
-        kind, tensors, shared = batch
-        if self._objective is None:
-            self._objective = _Objective(self._model, self._rows[0].task, kind)
-        objective, watch = self._objective, self._watch
-        given = {name: tensor[:k] for name, tensor in self._tensors.items()}
-        leaves = {n: t.detach().requires_grad_() for n, t in given.items() if n in self._learning}
-        kernels = {f"{name}.{BUFFER}": b[:k] for name, b in self._kernels.items()}
-        whole = {f"model.{n}": t for n, t in {**given, **leaves, **kernels}.items()}
-
-        def of_one(own: dict[str, Tensor], *one: Tensor) -> tuple[Tensor, Seen]:
-            with watch.noting(watching) as seen:
-                return functional_call(objective, own, one), seen
-
-        axes = (0, *([None if shared else 0] * len(tensors)))
-        with torch.set_grad_enabled(learning):
-            losses, seen = torch.vmap(of_one, in_dims=axes)(whole, *tensors)
-        return losses, seen, leaves
+def _rerouted(segment: Segment) -> bool:
+    """Whether errors travel through other weights than W from layer to layer."""
+    if isinstance(segment.credit, SegmentCredit):
+        return segment.credit.rerouted
+    return isinstance(segment.credit, TaughtCredit)
 
 
 def _stream(network: Network) -> tuple[int, int]:
@@ -274,9 +244,43 @@ def _stream(network: Network) -> tuple[int, int]:
     return network.spec.data_seed, network.credit.passes_per_epoch
 
 
-def _rows(pair: tuple[Tensor, Tensor], segment: _Segment) -> tuple[Tensor, Tensor]:
-    x, y = (tensor.detach()[segment.start : segment.stop] for tensor in pair)
-    return x, y
+_POOLS = (SamePool, nn.MaxPool2d, nn.AvgPool2d)
+
+
+def _stack_modules(model: nn.Module) -> Watch:
+    """Have a model run inside `torch.vmap` over networks only; see `stack_layers`."""
+    model.channels_last = False  # type: ignore[assignment] # stacked tensors have no such layout
+    for module in model.modules():
+        if isinstance(module, Dropout):
+            module.stacked = True
+        if isinstance(module, _POOLS):
+            StackedPool(module)
+    return stack_layers(model)
+
+
+def _one_pass(network: Network) -> Tensor:
+    """The loss of one batch, of no importance."""
+    batches = network.task.train_batches(network.spec.batch_size, network.data_generator)
+    return network.task.loss(network.model, next(iter(batches)))
+
+
+def _put(model: nn.Module, name: str, tensor: Tensor) -> None:
+    """Make ``tensor`` a model's parameter or buffer of that name."""
+    path, _, last = name.rpartition(".")
+    module = model.get_submodule(path)
+    parameter = module._parameters.get(last)
+    if parameter is None:
+        module._buffers[last] = tensor
+    else:
+        parameter.data = tensor
+
+
+def _share_update_noise(leader: Network, members: Sequence[Network]) -> None:
+    """Have noisy updates of the segment drawn from each network's own generator."""
+    generators = [update_noise_of(member.optimizer) for member in members]
+    own = [g for g in generators if isinstance(g, torch.Generator)]
+    if own:
+        draw_updates_from(leader.optimizer, Streams(own))
 
 
 def _check(specs: Sequence[NetworkSpec]) -> None:
@@ -288,9 +292,6 @@ def _check(specs: Sequence[NetworkSpec]) -> None:
                 "networks of a stack must share task, architecture, batch size, epochs and "
                 f"record_every, got {specs[0].label} and {spec.label}"
             )
-        reason = why_single(spec.rule)
-        if reason is not None:
-            raise SpecError(f"networks of a stack must have rules that stack, got {reason}")
 
 
 def _stack_tensors(rows: Sequence[Network], model: nn.Module) -> dict[str, Tensor]:

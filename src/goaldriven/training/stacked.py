@@ -62,7 +62,7 @@ def train_stack(
 
     Raises
     ------
-    SpecError : the networks do not go together, or a rule cannot be stacked.
+    SpecError : the networks do not go together.
     DataError : the task's data cannot be used.
     """
     started = time.perf_counter()
