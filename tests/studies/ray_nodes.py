@@ -9,6 +9,7 @@ import signal
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import xarray as xr
 
@@ -79,6 +80,45 @@ def _started(tries: int) -> object:
     raise AssertionError
 
 
+@contextmanager
+def s3_store() -> Iterator[dict[str, str]]:
+    """An S3-compatible store (moto's) on this machine, and what a process needs to reach it.
+
+    Nothing where moto or s3fs is not installed.
+    """
+    try:
+        import s3fs  # noqa: F401
+        from moto.server import ThreadedMotoServer
+    except ImportError:
+        yield {}
+        return
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0)
+    server.start()
+    host, port = server.get_host_and_port()
+    try:
+        yield {
+            "AWS_ENDPOINT_URL": f"http://{host}:{port}",
+            "AWS_ACCESS_KEY_ID": "none",
+            "AWS_SECRET_ACCESS_KEY": "none",
+            "AWS_DEFAULT_REGION": "us-east-1",
+        }
+    finally:
+        server.stop()
+
+
+class no_token:
+    """What a node sees that does not share the driver's disk: no token."""
+
+    def __init__(self, folder: StudyFolder) -> None:
+        self.path = folder.path / "nothing"
+
+    def __enter__(self) -> Path:
+        return self.path
+
+    def __exit__(self, *_: object) -> None:
+        return None
+
+
 def second_node(cluster: object) -> object:
     """The node that is not the head, a new one if it has been killed."""
     others = cluster.worker_nodes  # type: ignore[attr-defined]
@@ -97,6 +137,17 @@ def at_work(node: object, folder: StudyFolder) -> list[int]:
         with contextlib.suppress(FileNotFoundError):  # it has just finished
             pids.append(json.loads(mark.read_text())["pid"])
     return [pid for pid in pids if _parent(pid) == raylet]
+
+
+def busy(node: object) -> list[int]:
+    """The processes of a node that are training now, whether or not they see the folder."""
+    listed = subprocess.run(["ps", "-eo", "pid=,ppid=,args="], capture_output=True, text=True)
+    raylet, pids = _raylet(node), []
+    for line in listed.stdout.splitlines():
+        pid, parent, command = line.split(maxsplit=2)
+        if int(parent) == raylet and command.startswith("ray::fulfil_order"):
+            pids.append(int(pid))
+    return pids
 
 
 def power_off(cluster: object, node: object, workers: list[int]) -> None:
