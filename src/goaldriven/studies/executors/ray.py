@@ -76,11 +76,12 @@ class _Driver:
 
     def __post_init__(self) -> None:
         self.code = code_version()
-        self.task = self.ray.remote(entry(self.code)).options(
-            num_cpus=self.options.cpus_per_network,
-            num_gpus=self.options.gpus_per_network,
-            max_retries=0,
-        )
+        self.tasks = self.ray.remote(entry(self.code))
+        self.shares = {
+            "num_cpus": self.options.cpus_per_network,
+            "num_gpus": self.options.gpus_per_network,
+        }
+        self.task = self.tasks.options(**self.shares, max_retries=0)
         self.board = start_board(self.ray)
 
     def run(self) -> None:
@@ -288,7 +289,7 @@ class _Driver:
         """What ``--stack auto`` comes to, by a trial on a node; see `stacking.trial`."""
         _, sharing = slots(self.ray, self.options)
         order = pickle.dumps(TrialOrder(tuple(group), device, threads, min(jobs, sharing)))
-        task = self.task.options(max_retries=3)
+        task = self.tasks.options(**self.shares, max_retries=3)
         try:
             reference = task.remote(order, self.board, "trial")
             size, text = self.fetch(reference, float("inf"))
