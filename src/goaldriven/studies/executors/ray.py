@@ -142,13 +142,16 @@ class _Driver:
             raise self.gone(trouble)
 
     def gone(self, trouble: str) -> ClusterGone:
-        left = [*self.flights.values(), *self.suspects]
-        begun = sum(bool(resume_files.states(self.folder, n)) for f in left for n in f.networks)
+        kept = f"all finished networks, {self.account.finished} of this run among them"
+        training = [n for f in self.flights.values() if f.node is not None for n in f.networks]
+        if self.settings.checkpoint_every is not None and self.folder.url is None:
+            begun = sum(bool(resume_files.states(self.folder, n)) for n in training)
+            kept += f", and states to go on from of {begun} of the {len(training)} in training"
+        elif self.settings.checkpoint_every is not None:
+            kept += f", and the states that the {len(training)} in training have uploaded"
         return ClusterGone(
-            f"the Ray cluster {self.options.address!r} has gone ({trouble}); kept are all finished "
-            f"networks, {self.account.finished} of this run among them, and states to go on from "
-            f"of {begun} of those in training; the same command goes on, on this cluster when it "
-            "is back, on another, or without --executor here"
+            f"the Ray cluster {self.options.address!r} has gone ({trouble}); kept are {kept}; the "
+            "same command goes on, on this cluster when it is back or on another by its --address"
         )
 
     def hear(self) -> None:
@@ -232,7 +235,9 @@ class _Driver:
 
     def settle(self, network: NetworkSpec, kind: str, text: str) -> None:
         """As a worker of the local pool; what its stack has failed is trained by itself."""
-        if kind == "done" and not self.account.keeps_resume:
+        if kind == "done" and self.account.keeps_resume:
+            resume_files.prune(self.folder, network)
+        elif kind == "done":
             resume_files.drop_here(self.folder, network)  # those at a URL its worker has
         settle(self.folder, self.account, self.report, network, kind, text)
         if kind == "apart":
