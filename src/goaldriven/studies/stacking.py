@@ -57,7 +57,7 @@ def plan_stacks(
     say : called with one line for every group of networks, and for every rule that is not stacked.
     find_size : finds what ``auto`` is; None for `trial`, on this machine.
     """
-    tell, find = say or (lambda _: None), find_size or trial
+    tell = say or (lambda _: None)
     if size == "off":
         return deque(networks)
     pending: Pending = deque()
@@ -67,6 +67,7 @@ def plan_stacks(
     stackable = [n for n in networks if reasons[n.rule.name] is None]
     for group in _groups(stackable):
         most = -(-len(group) // max(jobs, 1))
+        find = find_size or trial
         asked = find(group[:most], device, threads, jobs, tell) if size == "auto" else int(size)
         chosen = max(1, min(asked, most))
         pending.extend(_split(group, chosen))
