@@ -15,7 +15,9 @@ import pytest
 from goaldriven.specs.runtime import CheckpointEvery
 from goaldriven.studies import StudyFolder, remote, resume_files, run_study
 from goaldriven.studies.executors import ray as executor
-from goaldriven.studies.executors import ray_board
+from goaldriven.studies.executors import ray_board, ray_task
+from goaldriven.studies.executors.ray_task import Order, fulfil
+from goaldriven.studies.worker import Settings
 from goaldriven.trajectories.atomic import write_bytes
 
 from .ray_nodes import (
@@ -220,20 +222,22 @@ class _Local:
 def test_the_board_holds_no_more_than_it_has_room_for(monkeypatch):
     monkeypatch.setattr(ray_board, "ROOM", 100)
     board = ray_board.start_board(_Local)
-    assert board.ask("a", 60) == (True, [])
-    assert board.ask("b", 60) == (False, []), "the room is given to a"
-    assert board.ask("b", 40) == (True, [])
-    assert board.ask("a", 1) == (False, []), "one at a time"
+    assert board.ask("a", 60)
+    assert not board.ask("b", 60), "the room is given to a"
+    assert board.ask("b", 40)
+    assert not board.ask("a", 1), "one at a time"
     board.post("a", 7, {"x": b"1"})
     assert board.news()[2] == ["a"]
-    assert board.ask("a", 1) == (False, []), "not yet taken"
+    assert not board.ask("a", 1), "not yet taken"
+    assert board.taken("a") == []
     assert board.take("a") == {"x": b"1"}
     assert board.take("a") == {}
-    assert board.ask("a", 60) == (True, [7])
+    assert board.taken("a") == [7]
+    assert board.ask("a", 60)
     board.forget("a")
     board.post("a", 8, {"x": b"2"})  # too late: its task has been given up
     assert board.news()[2] == []
-    assert board.ask("c", 60) == (True, [])
+    assert board.ask("c", 60)
 
 
 def test_a_state_is_handed_to_who_asked_for_it():
@@ -264,3 +268,95 @@ def test_states_at_a_url_are_the_last_two(tmp_path):
     resume_files.drop(other, network)
     assert not place.sizes("resume")
     assert not resume_files.download(place, other, network)
+
+
+class _Line:
+    """A task's line in this process: keeps what is posted, hands over what it has."""
+
+    def __init__(self, state: dict[str, bytes] | None = None, taken: bool = False) -> None:
+        self.state, self.all_taken = state or {}, taken
+        self.posted: list[dict[str, bytes]] = []
+        self.notes: list[str] = []
+
+    def tell(self, epochs: object) -> None:
+        pass
+
+    def want(self) -> dict[str, bytes]:
+        return self.state
+
+    def ask(self, size: int) -> bool:
+        return True
+
+    def taken(self) -> list[int]:
+        return list(range(len(self.posted))) if self.all_taken else []
+
+    def post(self, number: int, files: dict[str, bytes]) -> None:
+        assert number == len(self.posted)
+        self.posted.append(files)
+
+    def note(self, text: str) -> None:
+        self.notes.append(text)
+
+
+SHORT = study_of(1, epochs=6, record_every=1)
+
+
+def perform(line: _Line, tmp_path: Path, url: str | None = None, **order: object):
+    """The network of `SHORT`, by a task on a node that shares no disk; what it delivers."""
+    settings = Settings(keep_checkpoints=True, checkpoint_every=CheckpointEvery(epochs=1))
+    folder = StudyFolder(tmp_path / "nobody-sees-it", SHORT, url)
+    delivery = fulfil(
+        Order(folder, SHORT.networks(), settings, tmp_path / "nothing", **order), line
+    )
+    assert [m.kind for m in delivery.messages] == ["done"], delivery.messages
+    return dict(delivery.files)
+
+
+def kept(names) -> set[int]:
+    """The epochs whose weights are among some files."""
+    return {int(Path(name).stem) for name in names if name.startswith("checkpoints/")}
+
+
+@pytest.mark.parametrize(("taken", "delivered"), [(False, {0, 1, 2, 3, 4, 5, 6}), (True, {6})])
+def test_what_has_not_arrived_is_sent_again(monkeypatch, tmp_path, taken, delivered):
+    """Parcels of a state and the weights since the last that the driver took; the rest at the end.
+
+    The last state is that of the epoch before the last.
+    """
+    monkeypatch.setattr(ray_task, "POST_EVERY", 0.0)
+    line = _Line(taken=taken)
+    files = perform(line, tmp_path)
+    assert [len([n for n in parcel if n.startswith("resume/")]) for parcel in line.posted] == [
+        1
+    ] * 5
+    sent = [kept(parcel) for parcel in line.posted]
+    new = [{0, 1}, {2}, {3}, {4}, {5}]
+    assert sent == (new if taken else [set().union(*new[: i + 1]) for i in range(5)])
+    # The driver takes the last parcel after the last state, so the task does not know of it.
+    assert kept(files) == (delivered | {5})
+
+
+def test_a_state_made_on_the_drivers_machine_is_gone_on_from_at_a_url(monkeypatch, tmp_path):
+    monkeypatch.setattr(ray_task, "POST_EVERY", 0.0)
+    first = _Line()
+    whole = perform(first, tmp_path)
+    (state,) = [(n, c) for n, c in first.posted[3].items() if n.startswith("resume/")]
+    assert Path(state[0]).stem == "4"
+    url = f"file://{tmp_path}/place"
+    assert perform(_Line(dict([state])), tmp_path, url, has_state=True) == {}
+    there = remote.Remote(url)
+    assert kept(there.sizes("checkpoints")) == {5, 6}, "it did not begin with the state's epoch"
+    for name, content in there.read(list(there.sizes("checkpoints"))).items():
+        assert content == whole[name]
+    assert not there.sizes("resume")
+
+
+def test_a_state_that_is_too_large_is_not_sent(monkeypatch, tmp_path):
+    monkeypatch.setattr(ray_task, "POST_EVERY", 0.0)
+    monkeypatch.setattr(ray_task, "ROOM", 1000)
+    line = _Line()
+    files = perform(line, tmp_path)
+    assert line.posted == []
+    assert kept(files) == {0, 1, 2, 3, 4, 5, 6}
+    (note,) = line.notes
+    assert "more than the 0 that are sent through the driver; without a shared folder" in note

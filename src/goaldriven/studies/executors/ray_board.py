@@ -51,13 +51,17 @@ def start_board(ray: ModuleType) -> Any:
             wanted = [key for key, given in self._wanted.items() if given is None]
             return progress, notes, list(self._parcels), wanted
 
-        def ask(self, key: str, size: int) -> tuple[bool, list[int]]:
-            """Whether a task may send a parcel, and which of its have been taken."""
+        def ask(self, key: str, size: int) -> bool:
+            """Whether a task may send a parcel."""
             free = key not in self._granted
             free = free and sum(self._granted.values()) + size <= room
             if free:
                 self._granted[key] = size
-            return free, self._taken.get(key, [])
+            return free
+
+        def taken(self, key: str) -> list[int]:
+            """Which of a task's parcels the driver has."""
+            return self._taken.get(key, [])
 
         def post(self, key: str, number: int, files: Files) -> None:
             if key in self._granted:  # else its task has been given up
@@ -110,13 +114,19 @@ class Line:
         """Something for people."""
         self._board.note.remote(text)
 
-    def ask(self, size: int) -> tuple[bool, list[int]]:
-        """Whether a parcel of so many bytes may be sent, and which the driver has taken."""
+    def ask(self, size: int) -> bool:
+        """Whether a parcel of so many bytes may be sent."""
+        return bool(self._asked(self._board.ask.remote(self._key, size), False))
+
+    def taken(self) -> list[int]:
+        """Which parcels the driver has."""
+        return list(self._asked(self._board.taken.remote(self._key), []))
+
+    def _asked(self, answer: Any, otherwise: Any) -> Any:
         try:
-            answer = self._ray.get(self._board.ask.remote(self._key, size), timeout=ANSWER_WITHIN)
+            return self._ray.get(answer, timeout=ANSWER_WITHIN)
         except self._ray.exceptions.RayError:
-            return False, []
-        return bool(answer[0]), list(answer[1])
+            return otherwise
 
     def post(self, number: int, files: Files) -> None:
         """Send a parcel, which `ask` has allowed."""

@@ -211,16 +211,14 @@ class _Parcels:
     def saved(self, network: NetworkSpec) -> None:
         if time.monotonic() - self.posted < POST_EVERY:
             return
+        self.arrived |= set().union(*(self.sent[number] for number in self.line.taken()))
         paths = [*self._new(network), resume_files.states(self.local, network)[0]]
         size = sum(path.stat().st_size for path in paths)
         if size > ROOM:
             self._complain(network, size)
-            return
-        allowed, taken = self.line.ask(size)
-        self.arrived |= set().union(*(self.sent[number] for number in taken))
-        if allowed:
+        elif self.line.ask(size):
             self.posted = time.monotonic()
-            parcel = {_name(self.local, p): p.read_bytes() for p in paths}
+            parcel = {_name(self.local, path): path.read_bytes() for path in paths}
             number = len(self.sent)
             self.sent[number] = set(parcel)
             self.line.post(number, parcel)
