@@ -230,8 +230,11 @@ def test_the_board_holds_no_more_than_it_has_room_for(monkeypatch):
     assert board.news()[2] == ["a"]
     assert not board.ask("a", 1), "not yet taken"
     assert board.taken("a") == []
-    assert board.take("a") == {"x": b"1"}
-    assert board.take("a") == {}
+    assert board.show("a") == board.show("a") == (7, {"x": b"1"})
+    board.take("a", 6)
+    assert board.news()[2] == ["a"]
+    board.take("a", 7)
+    assert board.show("a") == (-1, {})
     assert board.taken("a") == [7]
     assert board.ask("a", 60)
     board.forget("a")

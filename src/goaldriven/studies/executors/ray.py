@@ -196,10 +196,11 @@ class _Driver:
 
     def take(self, flight: _Flight) -> None:
         """What a network in training has sent that may be lost, on to the disk."""
-        parcel = self.fetch(self.board.take.remote(flight.key), TAKEN_WITHIN)
+        number, parcel = self.fetch(self.board.show.remote(flight.key), TAKEN_WITHIN)
         for name, content in parcel.items():
             write_bytes(self.folder.path / name, content)
         if parcel:
+            self.board.take.remote(flight.key, number)
             resume_files.prune(self.folder, flight.networks[0])
 
     def land(self, reference: Any, flight: _Flight) -> None:

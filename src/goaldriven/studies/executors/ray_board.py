@@ -67,12 +67,16 @@ def start_board(ray: ModuleType) -> Any:
             if key in self._granted:  # else its task has been given up
                 self._parcels[key] = (number, files)
 
-        def take(self, key: str) -> Files:
-            number, files = self._parcels.pop(key, (None, {}))
-            if number is not None:
-                self._granted.pop(key, None)
+        def show(self, key: str) -> tuple[int, Files]:
+            """A task's parcel, which stays until it is taken; number -1 where there is none."""
+            return self._parcels.get(key, (-1, {}))
+
+        def take(self, key: str, number: int) -> None:
+            """The driver has it on its disk."""
+            if self._parcels.get(key, (-1,))[0] == number:
+                del self._parcels[key]
+                del self._granted[key]
                 self._taken.setdefault(key, []).append(number)
-            return files
 
         def want(self, key: str) -> Files | None:
             """What the driver has handed over for a task; None until it has."""
