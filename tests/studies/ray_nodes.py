@@ -9,6 +9,7 @@ import signal
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 
 import xarray as xr
@@ -164,6 +165,7 @@ def _raylet(node: object) -> int:
     return int(node.all_processes["raylet"][0].process.pid)  # type: ignore[attr-defined]
 
 
+@cache
 def _parent(pid: int) -> int | None:
     said = subprocess.run(["ps", "-o", "ppid=", "-p", str(pid)], capture_output=True, text=True)
     return int(said.stdout) if said.stdout.strip() else None

@@ -45,7 +45,7 @@ def assert_like(folder: StudyFolder, other: StudyFolder) -> None:
 @pytest.mark.slow
 def test_stacks_on_a_cluster_that_loses_a_node(joined, cluster, tmp_path):
     """Two stacks of two, and a network that is left over; to the bits of here."""
-    study = study_of(6, epochs=300, record_every=150)
+    study = study_of(6, epochs=600, record_every=300)
     five = study.networks()[:5]
     here = StudyFolder.create(tmp_path / "here", study)
     assert run_study(here, five, jobs=1, stack=2).finished == 5

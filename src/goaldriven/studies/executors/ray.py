@@ -143,12 +143,12 @@ class _Driver:
 
     def gone(self, trouble: str) -> ClusterGone:
         kept = f"all finished networks, {self.account.finished} of this run among them"
-        training = [n for f in self.flights.values() if f.node is not None for n in f.networks]
         if self.settings.checkpoint_every is not None and self.folder.url is None:
-            begun = sum(bool(resume_files.states(self.folder, n)) for n in training)
-            kept += f", and states to go on from of {begun} of the {len(training)} in training"
+            flying = (n for f in self.flights.values() for n in f.networks)
+            begun = sum(bool(resume_files.states(self.folder, n)) for n in flying)
+            kept += f", and states to go on from of {begun} that were in training"
         elif self.settings.checkpoint_every is not None:
-            kept += f", and the states that the {len(training)} in training have uploaded"
+            kept += ", and the states that those in training have uploaded"
         return ClusterGone(
             f"the Ray cluster {self.options.address!r} has gone ({trouble}); kept are {kept}; the "
             "same command goes on, on this cluster when it is back or on another by its --address"
