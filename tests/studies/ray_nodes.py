@@ -7,6 +7,7 @@ import json
 import os
 import signal
 import subprocess
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
@@ -129,6 +130,26 @@ def second_node(cluster: object) -> object:
         cluster.add_node(num_cpus=1, object_store_memory=STORE)  # type: ignore[attr-defined]
         others = cluster.worker_nodes  # type: ignore[attr-defined]
     return next(iter(others))
+
+
+def occupy_head() -> object:
+    """Take the head's only core, so that training begins on the node that will be lost.
+
+    Returns
+    -------
+    What to cancel, by force, to give it back.
+    """
+    import ray
+
+    @ray.remote(num_cpus=1, resources={"node:__internal_head__": 0.001})
+    def wait() -> None:
+        time.sleep(600)
+
+    reference = wait.remote()
+    deadline = time.monotonic() + 60
+    while ray.available_resources().get("CPU", 0) > 1 and time.monotonic() < deadline:
+        time.sleep(0.1)
+    return reference
 
 
 def at_work(node: object, folder: StudyFolder) -> list[int]:

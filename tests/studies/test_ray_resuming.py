@@ -25,6 +25,7 @@ from .ray_nodes import (
     assert_same,
     busy,
     no_token,
+    occupy_head,
     power_off,
     second_node,
     study_of,
@@ -79,7 +80,7 @@ def test_a_network_whose_node_is_lost_goes_on_from_what_it_sent(
         write_bytes(path, content)
 
     monkeypatch.setattr(executor, "write_bytes", noted)
-    occupied = _occupy_head()
+    occupied = occupy_head()
     run_study(folder, cluster=joined, report=report, checkpoint_every=EVERY, keep_checkpoints=True)
     assert kinds.count("lost") == 1
     assert "killed" not in kinds
@@ -93,20 +94,6 @@ def test_a_network_whose_node_is_lost_goes_on_from_what_it_sent(
     assert f"{kept}/3000.safetensors" in after
     assert f"{kept}/0.safetensors" not in after, "the second attempt began with epoch 0"
     assert f"{kept}/1000.safetensors" not in after
-
-
-def _occupy_head():
-    """The head's only core, so that the network is trained on the node that will be lost."""
-
-    @ray.remote(num_cpus=1, resources={"node:__internal_head__": 0.001})
-    def wait() -> None:
-        time.sleep(600)
-
-    reference = wait.remote()
-    deadline = time.monotonic() + 60
-    while ray.available_resources().get("CPU", 0) > 1 and time.monotonic() < deadline:
-        time.sleep(0.1)
-    return reference
 
 
 @pytest.fixture

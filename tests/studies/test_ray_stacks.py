@@ -23,6 +23,7 @@ from .ray_nodes import (
     assert_same,
     at_work,
     no_token,
+    occupy_head,
     power_off,
     second_node,
     study_of,
@@ -51,7 +52,7 @@ def test_stacks_on_a_cluster_that_loses_a_node(joined, cluster, tmp_path):
     assert run_study(here, five, jobs=1, stack=2).finished == 5
     folder = StudyFolder.create(tmp_path / "out", study)
     said, kinds, together = [], [], set()
-    victim = second_node(cluster)
+    victim, occupied = second_node(cluster), occupy_head()
 
     def report(kind: str, network: NetworkSpec) -> None:
         kinds.append((kind, network.rule.name))
@@ -60,6 +61,7 @@ def test_stacks_on_a_cluster_that_loses_a_node(joined, cluster, tmp_path):
         pids = at_work(victim, folder)
         if kind == "epoch" and len(pids) == 2:  # the marks of two networks of one process
             power_off(cluster, victim, pids)
+            ray.cancel(occupied, force=True)
 
     summary = run_study(folder, five, stack=2, cluster=joined, report=report, say=said.append)
     assert (summary.finished, summary.failed) == (5, 0)
