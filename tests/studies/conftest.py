@@ -5,6 +5,9 @@ from __future__ import annotations
 import pytest
 
 from goaldriven.specs import Study
+from goaldriven.studies.executors.ray_cluster import RayOptions
+
+from .ray_nodes import s3_store, two_nodes
 
 
 @pytest.fixture
@@ -19,3 +22,40 @@ def tiny_study() -> Study:
         epochs=2,
         record_every=1,
     )
+
+
+@pytest.fixture(scope="package")
+def cluster():
+    """Two Ray nodes, which the tests of this package share, with an S3-compatible store."""
+    ray = pytest.importorskip("ray")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
+        patch.setenv("RAY_memory_monitor_refresh_ms", "0")  # other tests fill this machine too
+        patch.setenv("RAY_health_check_failure_threshold", "40")
+        with s3_store() as environment:
+            for name, value in environment.items():
+                patch.setenv(name, value)  # the nodes' own credentials
+            with two_nodes() as nodes:
+                yield nodes
+                ray.shutdown()
+
+
+@pytest.fixture
+def options(cluster) -> RayOptions:
+    return RayOptions(cluster.address)
+
+
+@pytest.fixture
+def joined(options):
+    """A connection that is there before the run, and stays: its workers need not start anew."""
+    ray = pytest.importorskip("ray")
+    if not ray.is_initialized():
+        ray.init(options.address, log_to_driver=False, logging_level="ERROR")
+    yield options
+    assert ray.is_initialized()
+
+
+@pytest.fixture
+def apart():
+    """No connection that was there before."""
+    pytest.importorskip("ray").shutdown()

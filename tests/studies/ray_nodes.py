@@ -7,8 +7,11 @@ import json
 import os
 import signal
 import subprocess
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
+from pathlib import Path
 
 import xarray as xr
 
@@ -40,11 +43,13 @@ def trajectories(folder: StudyFolder) -> dict[str, xr.Dataset]:
     return {
         n.network_id: read(folder.trajectory_path(n)).assign_attrs(times)
         for n in folder.study.networks()
+        if folder.is_finished(n)
     }
 
 
 def assert_same(a: dict[str, xr.Dataset], b: dict[str, xr.Dataset]) -> None:
     """Bit for bit."""
+    assert a
     assert a.keys() == b.keys()
     for network_id in a:
         xr.testing.assert_identical(a[network_id], b[network_id])
@@ -79,6 +84,45 @@ def _started(tries: int) -> object:
     raise AssertionError
 
 
+@contextmanager
+def s3_store() -> Iterator[dict[str, str]]:
+    """An S3-compatible store (moto's) on this machine, and what a process needs to reach it.
+
+    Nothing where moto or s3fs is not installed.
+    """
+    try:
+        import s3fs  # noqa: F401
+        from moto.server import ThreadedMotoServer
+    except ImportError:
+        yield {}
+        return
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0)
+    server.start()
+    host, port = server.get_host_and_port()
+    try:
+        yield {
+            "AWS_ENDPOINT_URL": f"http://{host}:{port}",
+            "AWS_ACCESS_KEY_ID": "none",
+            "AWS_SECRET_ACCESS_KEY": "none",
+            "AWS_DEFAULT_REGION": "us-east-1",
+        }
+    finally:
+        server.stop()
+
+
+class no_token:
+    """What a node sees that does not share the driver's disk: no token."""
+
+    def __init__(self, folder: StudyFolder) -> None:
+        self.path = folder.path / "nothing"
+
+    def __enter__(self) -> Path:
+        return self.path
+
+    def __exit__(self, *_: object) -> None:
+        return None
+
+
 def second_node(cluster: object) -> object:
     """The node that is not the head, a new one if it has been killed."""
     others = cluster.worker_nodes  # type: ignore[attr-defined]
@@ -86,6 +130,26 @@ def second_node(cluster: object) -> object:
         cluster.add_node(num_cpus=1, object_store_memory=STORE)  # type: ignore[attr-defined]
         others = cluster.worker_nodes  # type: ignore[attr-defined]
     return next(iter(others))
+
+
+def occupy_head() -> object:
+    """Take the head's only core, so that training begins on the node that will be lost.
+
+    Returns
+    -------
+    What to cancel, by force, to give it back.
+    """
+    import ray
+
+    @ray.remote(num_cpus=1, resources={"node:__internal_head__": 0.001})
+    def wait() -> None:
+        time.sleep(600)
+
+    reference = wait.remote()
+    deadline = time.monotonic() + 60
+    while ray.available_resources().get("CPU", 0) > 1 and time.monotonic() < deadline:
+        time.sleep(0.1)
+    return reference
 
 
 def at_work(node: object, folder: StudyFolder) -> list[int]:
@@ -97,6 +161,17 @@ def at_work(node: object, folder: StudyFolder) -> list[int]:
         with contextlib.suppress(FileNotFoundError):  # it has just finished
             pids.append(json.loads(mark.read_text())["pid"])
     return [pid for pid in pids if _parent(pid) == raylet]
+
+
+def busy(node: object) -> list[int]:
+    """The processes of a node that are training now, whether or not they see the folder."""
+    listed = subprocess.run(["ps", "-eo", "pid=,ppid=,args="], capture_output=True, text=True)
+    raylet, pids = _raylet(node), []
+    for line in listed.stdout.splitlines():
+        pid, parent, command = line.split(maxsplit=2)
+        if int(parent) == raylet and command.startswith("ray::fulfil_order"):
+            pids.append(int(pid))
+    return pids
 
 
 def power_off(cluster: object, node: object, workers: list[int]) -> None:
@@ -111,6 +186,7 @@ def _raylet(node: object) -> int:
     return int(node.all_processes["raylet"][0].process.pid)  # type: ignore[attr-defined]
 
 
+@cache
 def _parent(pid: int) -> int | None:
     said = subprocess.run(["ps", "-o", "ppid=", "-p", str(pid)], capture_output=True, text=True)
     return int(said.stdout) if said.stdout.strip() else None

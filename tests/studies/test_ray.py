@@ -26,11 +26,11 @@ from goaldriven.trajectories import read
 from .ray_nodes import (
     assert_same,
     at_work,
+    no_token,
     power_off,
     second_node,
     study_of,
     trajectories,
-    two_nodes,
 )
 
 ray = pytest.importorskip("ray")
@@ -41,37 +41,6 @@ pytestmark = pytest.mark.xdist_group("ray")
 
 LONGER = study_of(24, epochs=600, record_every=300)
 """A quarter of a second each, so that a node is at work when it is lost."""
-
-
-@pytest.fixture(scope="module")
-def cluster():
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
-        patch.setenv("RAY_memory_monitor_refresh_ms", "0")  # other tests fill this machine too
-        patch.setenv("RAY_health_check_failure_threshold", "40")
-        with two_nodes() as nodes:
-            yield nodes
-            ray.shutdown()
-
-
-@pytest.fixture
-def options(cluster) -> RayOptions:
-    return RayOptions(cluster.address)
-
-
-@pytest.fixture
-def joined(options):
-    """A connection that is there before the run, and stays: its workers need not start anew."""
-    if not ray.is_initialized():
-        ray.init(options.address, log_to_driver=False, logging_level="ERROR")
-    yield options
-    assert ray.is_initialized()
-
-
-@pytest.fixture
-def apart():
-    """No connection that was there before."""
-    ray.shutdown()
 
 
 @pytest.fixture(scope="module")
@@ -139,7 +108,7 @@ def test_files_of_nodes_that_share_no_disk_come_back_through_the_driver(
 ):
     study = study_of(2)
     folder = StudyFolder.create(tmp_path / "out", study)
-    monkeypatch.setattr(executor, "_token", _no_token)
+    monkeypatch.setattr(executor, "_token", no_token)
     run_study(folder, cluster=joined, keep_checkpoints=True)
     here = StudyFolder.create(tmp_path / "here", study)
     run_study(here, jobs=1, keep_checkpoints=True)
@@ -148,19 +117,6 @@ def test_files_of_nodes_that_share_no_disk_come_back_through_the_driver(
         copy = folder.path / path.relative_to(here.path)
         assert copy.read_bytes() == path.read_bytes()
     assert len(list((folder.path / "checkpoints").rglob("*.*"))) == 2 * 3
-
-
-class _no_token:
-    """What a node sees that does not share the driver's disk: no token."""
-
-    def __init__(self, folder: StudyFolder) -> None:
-        self.path = folder.path / "nothing"
-
-    def __enter__(self):
-        return self.path
-
-    def __exit__(self, *_):
-        return None
 
 
 @pytest.mark.slow

@@ -7,7 +7,7 @@ import pytest
 from goaldriven.errors import StudyError
 from goaldriven.studies import StudyFolder, remote, run_study
 
-from .ray_nodes import assert_same, study_of, trajectories
+from .ray_nodes import assert_same, s3_store, study_of, trajectories
 
 
 @pytest.fixture
@@ -16,22 +16,15 @@ def place(request, tmp_path, monkeypatch):
     if request.param == "file":
         yield f"file://{tmp_path}/place/study"
         return
-    pytest.importorskip("s3fs")
-    server_module = pytest.importorskip("moto.server")
-    server = server_module.ThreadedMotoServer(ip_address="127.0.0.1", port=0)
-    server.start()
-    host, port = server.get_host_and_port()
-    monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://{host}:{port}")
-    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "none")
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "none")
-    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
-    import s3fs
-
-    s3fs.S3FileSystem.clear_instance_cache()
-    s3fs.S3FileSystem().mkdir("bucket")
-    yield "s3://bucket/study"
-    s3fs.S3FileSystem.clear_instance_cache()
-    server.stop()
+    pytest.importorskip("moto.server")
+    s3fs = pytest.importorskip("s3fs")
+    with s3_store() as environment:
+        for name, value in environment.items():
+            monkeypatch.setenv(name, value)
+        s3fs.S3FileSystem.clear_instance_cache()
+        s3fs.S3FileSystem().mkdir("bucket")
+        yield "s3://bucket/study"
+        s3fs.S3FileSystem.clear_instance_cache()
 
 
 @pytest.mark.slow

@@ -74,6 +74,11 @@ def run(
     measured = () if measurements is None else load_measurements(measurements).specs()
     networks = select(study, parse_selection(only))
     if hardware.devices * hardware.nodes > 1:
+        if cluster is not None:
+            raise StudyError(
+                f"devices and nodes must be 1 with --executor ray, got {hardware.devices} and "
+                f"{hardware.nodes}"
+            )
         settings = Settings(device, threads, keep_checkpoints, measured, runtime, every)
         path = _local(out or str(Path("results") / study.name))
         _run_on_ranks(path, study, networks, settings, hardware, retry_failed)

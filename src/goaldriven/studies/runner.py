@@ -6,7 +6,6 @@ import contextlib
 import multiprocessing
 import multiprocessing.connection
 import os
-import shutil
 import signal
 import threading
 from collections import deque
@@ -20,10 +19,10 @@ from goaldriven.errors import StudyError
 from goaldriven.specs import NetworkSpec
 from goaldriven.specs.measurement import MeasurementSpec
 from goaldriven.specs.runtime import DEFAULT, CheckpointEvery, RuntimeOptions
-from goaldriven.studies import remote
+from goaldriven.studies import remote, resume_files
 from goaldriven.studies.executors.ray_cluster import RayOptions
 from goaldriven.studies.folder import StudyFolder, clear_partial
-from goaldriven.studies.stacking import StackSize, plan_stacks
+from goaldriven.studies.stacking import Pending, StackSize, plan_stacks
 from goaldriven.studies.worker import MeasureSettings, Message, Settings, work
 from goaldriven.trajectories.locking import locked
 
@@ -112,7 +111,7 @@ def run_study(
     stack : how many networks train as one program, see `goaldriven.studies.stacking`.
     say : called with what there is to say about stacks.
     cluster : train on this Ray cluster instead of the local pool; ``jobs`` then is how many
-        networks are handed to it at a time, None for all.
+        networks or stacks are handed to it at a time, None for all.
 
     Raises
     ------
@@ -121,8 +120,6 @@ def run_study(
     """
     if jobs is not None and jobs < 1:
         raise StudyError(f"jobs must be at least 1, got {jobs}")
-    if stack != "off" and cluster is not None:
-        raise StudyError(f"stack must be off on a Ray cluster, got {stack!r}")
     if stack != "off" and (runtime != DEFAULT or checkpoint_every is not None):
         raise StudyError(
             "stack must be off with other than the default precision, layout, compilation, "
@@ -140,10 +137,10 @@ def run_study(
             settings = Settings(
                 device, threads, keep_checkpoints, tuple(measurements), runtime, checkpoint_every
             )
+            plan = None
             if stack != "off":
-                n_workers = min(jobs or usable_cores(), len(left))
-                account.pending = plan_stacks(left, stack, device, threads, n_workers, say)
-            _serve(folder, account, jobs, settings, _publishing(folder, report), cluster)
+                plan = partial(plan_stacks, size=stack, device=device, threads=threads, say=say)
+            _serve(folder, account, jobs, settings, _publishing(folder, report), cluster, plan)
         remote.refresh(folder)
     return RunSummary(
         finished=account.finished,
@@ -171,15 +168,18 @@ def _serve(
     settings: Settings,
     report: Report,
     cluster: RayOptions | None,
+    plan: Callable[..., Pending] | None,
 ) -> None:
-    """By the local pool or a Ray cluster."""
+    """By the local pool or a Ray cluster; ``plan`` puts networks together to stacks."""
     if cluster is None:
         n_workers = min(jobs or usable_cores(), len(account.pending))
-        serve(folder, account, n_workers, settings, report)
+        if plan is not None:
+            account.pending = plan(tuple(account.pending), jobs=n_workers)
+        serve(folder, account, min(n_workers, len(account.pending)), settings, report)
     else:
         from goaldriven.studies.executors import ray
 
-        ray.serve(folder, account, jobs, settings, report, cluster)
+        ray.serve(folder, account, jobs, settings, report, cluster, plan)
 
 
 def usable_cores() -> int:
@@ -312,7 +312,7 @@ def put_back(
     folder.unmark_running(network)
     if account.is_done(network):  # killed between the write and the message
         if not account.keeps_resume:
-            shutil.rmtree(folder.resume_path(network), ignore_errors=True)
+            resume_files.drop(folder, network)
         settle(folder, account, report, network, "done", "")
         return
     if how is None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from goaldriven.errors import StudyError
 from goaldriven.specs import NetworkSpec
 from goaldriven.studies.folder import StudyFolder
-from goaldriven.studies.worker import Message, Settings
+from goaldriven.studies.worker import Channel, Message, Settings
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -33,14 +33,28 @@ def train_stacked(
     Where the stack as such fails (out of memory, say), what is not finished is trained network by
     network, so that a failure is always that of one network.
     """
+    for network in train_together(connection, folder, networks, settings):
+        done = train_one(connection, folder, network, settings)
+        connection.send(Message(done.kind, done.text, network.network_id))
+
+
+def train_together(
+    connection: Channel, folder: StudyFolder, networks: Sequence[NetworkSpec], settings: Settings
+) -> list[NetworkSpec]:
+    """Train a stack and tell of each of its networks that is done.
+
+    Returns
+    -------
+    Those to be trained by themselves, since the stack as such has failed.
+    """
     left = dict.fromkeys(networks)
     try:
         _train(connection, folder, networks, settings, left)
     except (BrokenPipeError, ConnectionResetError):
         raise
     except StudyError as error:
-        connection.send(Message("storage", str(error), next(iter(left)).network_id))
-        return
+        connection.send(Message("storage", str(error), next(iter(left or networks)).network_id))
+        return []
     except Exception:
         reason = traceback.format_exc()
         for network in left:
@@ -48,13 +62,11 @@ def train_stacked(
     finally:
         for network in left:
             folder.unmark_running(network)
-    for network in list(left):
-        done = train_one(connection, folder, network, settings)
-        connection.send(Message(done.kind, done.text, network.network_id))
+    return list(left)
 
 
 def _train(
-    connection: Connection,
+    connection: Channel,
     folder: StudyFolder,
     networks: Sequence[NetworkSpec],
     settings: Settings,

@@ -16,6 +16,9 @@ from goaldriven.specs.stacking import company, segment_key, stack_key
 StackSize = int | Literal["off", "auto"]
 """Networks per stack: a number, ``auto`` for what a quick trial finds to pay, or ``off``."""
 
+FindSize = Callable[[Sequence[NetworkSpec], str, int, int, Callable[[str], None]], int]
+"""Called as `trial` is."""
+
 Pending = deque[NetworkSpec | tuple[NetworkSpec, ...]]
 
 
@@ -40,6 +43,7 @@ def plan_stacks(
     threads: int,
     jobs: int,
     say: Callable[[str], None] | None = None,
+    find_size: FindSize | None = None,
 ) -> Pending:
     """The networks in stacks of at most ``size``.
 
@@ -52,6 +56,7 @@ def plan_stacks(
     ----------
     device, threads, jobs : of the run, for ``auto``.
     say : called with one line for every group of networks.
+    find_size : finds what ``auto`` is; None for `trial`, on this machine.
     """
     tell = say or (lambda _: None)
     if size == "off":
@@ -59,7 +64,8 @@ def plan_stacks(
     pending: Pending = deque()
     for group in _groups(networks):
         most = -(-len(group) // max(jobs, 1))
-        asked = trial(group[:most], device, threads, jobs, tell) if size == "auto" else int(size)
+        find = find_size or trial
+        asked = find(group[:most], device, threads, jobs, tell) if size == "auto" else int(size)
         chosen = max(1, min(asked, most))
         pending.extend(_split(group, chosen))
         how = f"in stacks of {chosen}" if chosen > 1 else "one by one"
@@ -122,11 +128,15 @@ def _trial(
     threads: int,
     jobs: int,
 ) -> None:
+    connection.send(tried(group, device, threads, jobs))
+
+
+def tried(group: Sequence[NetworkSpec], device: str, threads: int, jobs: int) -> tuple[int, str]:
+    """What a trial in this process says: the size, and a line on it."""
     from goaldriven.training.stack_trial import best_size
 
     try:
         found = best_size(group, device=device, threads=threads, jobs=jobs)
     except Exception as error:  # the networks, one by one, will say more
-        connection.send((1, f"the trial of stacks failed ({error}); networks train one by one"))
-    else:
-        connection.send((found.size, found.text))
+        return 1, f"the trial of stacks failed ({error}); networks train one by one"
+    return found.size, found.text

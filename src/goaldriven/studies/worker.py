@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import traceback
+from collections.abc import Callable
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from typing import TYPE_CHECKING, Literal, Protocol
@@ -107,8 +108,14 @@ def train_one(
     network: NetworkSpec,
     settings: Settings,
     ranks: Ranks | None = None,
+    saved: Callable[[], None] | None = None,
 ) -> Message:
-    """Train one network and store what there is of it; with ``ranks``, the first stores."""
+    """Train one network and store what there is of it; with ``ranks``, the first stores.
+
+    Parameters
+    ----------
+    saved : called when there is a new state to go on from, in the folder's ``resume``.
+    """
     from goaldriven.training import train
     from goaldriven.training.checkpoints import checkpoint_path, save_checkpoint
     from goaldriven.training.measuring import Measurements
@@ -119,7 +126,7 @@ def train_one(
     from goaldriven.trajectories.measured import write_measured
 
     measured = Measurements(network, settings.measurements) if settings.measurements else None
-    resume = Checkpoints(folder.resume_path(network), settings.checkpoint_every, measured)
+    resume = Checkpoints(folder.resume_path(network), settings.checkpoint_every, measured, saved)
     ranks = ranks or ALONE
 
     def on_record(epoch: int, trained: Network) -> None:

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import time
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -63,6 +63,7 @@ class Checkpoints:
     folder : theirs alone.
     every : how often; None to read only.
     companion : whose state is kept in them, too.
+    saved : called after each that was written.
     """
 
     def __init__(
@@ -70,8 +71,10 @@ class Checkpoints:
         folder: Path,
         every: CheckpointEvery | None = None,
         companion: Companion | None = None,
+        saved: Callable[[], None] | None = None,
     ) -> None:
         self.folder, self._every, self._companion = folder, every, companion
+        self._saved = saved
         self._last = time.monotonic()
 
     def due(self, epoch: int) -> bool:
@@ -102,6 +105,8 @@ class Checkpoints:
         self._last = time.monotonic()
         for _, path in self._there()[_KEPT:]:
             path.unlink(missing_ok=True)
+        if self._saved is not None:
+            self._saved()
 
     def latest(self, spec: NetworkSpec, ranks: Ranks) -> Iterator[tuple[Path, Any]]:
         """The readable ones, the latest first, as the first rank finds them.

@@ -113,18 +113,29 @@ def _check_address(address: str) -> None:
             f"address must be auto, local, HOST:PORT or ray://HOST:PORT, got {address!r}"
         )
     try:
-        with socket.create_connection((host.strip("[]"), int(port)), timeout=ANSWER_WITHIN) as line:
-            line.sendall(_GREETING)
-            answered = line.recv(4)
+        greet(host, int(port))
     except TimeoutError:
         reason = f"no answer within {ANSWER_WITHIN:g} s"
     except OSError as error:
         reason = error.strerror or str(error)
     else:
-        if answered[3:] == _SETTINGS_FRAME:
-            return
-        reason = "what listens there is not Ray"
+        return
     raise StudyError(f"{_unreachable(address)}: {reason}; {_HELP}")
+
+
+def greet(host: str, port: int) -> None:
+    """Have whoever listens there say the first word of Ray's protocol.
+
+    Raises
+    ------
+    TimeoutError : not within `ANSWER_WITHIN`.
+    OSError : nobody listens, or somebody else.
+    """
+    with socket.create_connection((host.strip("[]"), port), timeout=ANSWER_WITHIN) as line:
+        line.sendall(_GREETING)
+        answered = line.recv(4)
+    if answered[3:] != _SETTINGS_FRAME:
+        raise OSError("what listens there is not Ray")
 
 
 def _address_of_this_machine() -> str | None:
@@ -153,3 +164,23 @@ def _check_size(ray: ModuleType, options: RayOptions) -> None:
             f"cpus_per_network and gpus_per_network must fit on a node of the cluster, got "
             f"{cpus:g} and {gpus:g}; its nodes have {largest or 'nothing'}"
         )
+
+
+def slots(ray: ModuleType, options: RayOptions) -> tuple[int, int]:
+    """How many tasks the cluster runs at once, and how many of them share the memory of a device.
+
+    A device is a GPU where tasks take of one, else the largest node.
+    """
+    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    on_nodes = [_slots(node, options) for node in nodes]
+    if options.gpus_per_network:
+        sharing = max(1, int(1 / options.gpus_per_network))
+    else:
+        sharing = max(on_nodes, default=1)
+    return max(1, sum(on_nodes)), max(1, sharing)
+
+
+def _slots(resources: dict[str, float], options: RayOptions) -> int:
+    asked = {"CPU": options.cpus_per_network, "GPU": options.gpus_per_network}
+    shares = [resources.get(kind, 0.0) / share for kind, share in asked.items() if share]
+    return int(min(shares, default=resources.get("CPU", 1.0)) + 1e-9)
