@@ -250,7 +250,10 @@ if __name__ == "__main__":
     parser.add_argument("--noise", type=float, default=0.3, help="of a trajectory's logarithm")
     parser.add_argument("--seed", type=int, default=0, help="of the table")
     parser.add_argument("--folds", type=int, default=5, help="in which cells of plain are run")
-    parser.add_argument("--dear", type=int, default=20, help="trees with max_features None there")
+    parser.add_argument(
+        "--dear", type=int, choices=(20, 50, 100, 500, 1000), default=20,
+        help="most trees with max_features None there",
+    )  # fmt: skip
     parser.add_argument(
         "--whole", action="store_true", help="run the plain search, whatever it takes"
     )

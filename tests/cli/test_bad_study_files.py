@@ -17,8 +17,8 @@ STUDY_KEYS = (
     "name, record_every, rules, tasks"
 )
 SGDM_KEYS = (
-    "learning_rate, momentum, name, nesterov, reference_batch_size, schedule, update_noise, "
-    "weight_decay"
+    "decay_biases, learning_rate, momentum, name, nesterov, reference_batch_size, schedule, "
+    "update_noise, weight_decay"
 )
 TASKS, ARCHITECTURES, RULES, CREDITS, STUDIES = (
     ", ".join(sorted(names))

@@ -21,8 +21,8 @@ SEARCH_KEYS = (
 )
 NETWORK_KEYS = "architecture, batch_size, data_seed, epochs, model_seed, record_every, rule, task"
 SGDM_KEYS = (
-    "learning_rate, momentum, name, nesterov, reference_batch_size, schedule, update_noise, "
-    "weight_decay"
+    "decay_biases, learning_rate, momentum, name, nesterov, reference_batch_size, schedule, "
+    "update_noise, weight_decay"
 )
 RATE = "rule.optimizer.learning_rate"
 RANGE = "{low: 0.1, high: 0.2}"

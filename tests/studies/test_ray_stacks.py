@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -95,7 +96,8 @@ def test_a_stack_whose_worker_is_killed_is_trained_network_by_network(joined, tm
         kinds.append(kind)
         if kind == "epoch" and "killed" not in kinds:
             for pid in set(_pids([folder.running_path(network)])):
-                os.kill(pid, signal.SIGKILL)
+                with contextlib.suppress(ProcessLookupError):  # the first network's news killed it
+                    os.kill(pid, signal.SIGKILL)
 
     summary = run_study(folder, jobs=1, stack=2, cluster=joined, report=report)
     assert (summary.finished, summary.failed) == (2, 0)

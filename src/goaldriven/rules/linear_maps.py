@@ -135,11 +135,17 @@ class Convolution:
             return _reconstruct_2x2(y, kernel, self.padding)
         if not self.edges:
             return self._backward(y, x, kernel, (True, False, False))[0]
+        onto_padded = self._backward(y, self.padded(x), kernel, (True, False, False))[0]
+        return self._unpadded(onto_padded, x)
+
+    def _unpadded(self, onto_padded: Tensor, x: Tensor) -> Tensor:
+        """The adjoint of the padding of ``x``; where that is with zeros, cropping."""
+        if self.mode == "constant":
+            return functional.pad(onto_padded, [-edge for edge in self.edges])
         # Padding is linear: its derivative anywhere is its adjoint.
-        padded, adjoint, *_ = torch.func.vjp(self.padded, torch.zeros_like(x))
-        onto_padded = self._backward(y, padded, kernel, (True, False, False))[0]
-        unpadded: Tensor = adjoint(onto_padded)[0]
-        return unpadded
+        _, adjoint, *_ = torch.func.vjp(self.padded, torch.zeros_like(x))
+        onto_x: Tensor = adjoint(onto_padded)[0]
+        return onto_x
 
     def weight_gradient(self, x: Tensor, y: Tensor, kernel: Tensor) -> Tensor:
         return self._backward(y, self.padded(x), kernel, (False, True, False))[1]
