@@ -215,8 +215,9 @@ class LayerwiseAlignment(FeedbackAlignment):
                 kernel.grad.div_(calls)
             if align:
                 self._add_kernel_primitives(name, module, kernel)
-        gradients = (b.grad for b in self.backward_weights.values())
-        average_over_ranks((g for g in gradients if g is not None), self._group)
+        if align:  # they are 0 otherwise
+            gradients = (b.grad for b in self.backward_weights.values())
+            average_over_ranks((g for g in gradients if g is not None), self._group)
 
     def step(self) -> None:
         """Update the backward weights.

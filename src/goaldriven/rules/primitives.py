@@ -64,7 +64,7 @@ from goaldriven.rules.operations import (
     forward_output,
     inverse_norm,
 )
-from goaldriven.rules.ranks import Group, mean_over_ranks
+from goaldriven.rules.ranks import Group, average_over_ranks
 from goaldriven.specs.credit import LayerwiseOperations
 
 
@@ -80,7 +80,7 @@ class Outer:
     centred : whether the mean over the batch is subtracted from the input.
     scale : (n,), None for 1.
     level : (n,), None for 0.
-    scratch : whether ``input`` may be overwritten.
+    scratch : whether ``input`` may be overwritten; it then has no level.
     group : the ranks over whose stimuli the mean is.
     """
 
@@ -98,14 +98,10 @@ class Outer:
         side = self.input - batch_mean(self.input, self.group) if self.centred else self.input
         return side if self.scale is None else side * per_sample(self.scale, side)
 
-    def level_input(self) -> Tensor | None:
-        """Σ_n level_n scale_n (input_n − mean), of shape (1, *input)."""
-        if self.level is None:
-            return None
-        weights = self.level if self.scale is None else self.level * self.scale
-        if self.centred:  # which is symmetric: it may be done on the weights
-            weights = weights - mean_over_ranks(weights.mean(), self.group)
-        return weighted_sum(self.input, weights)
+    def level_weights(self) -> Tensor:
+        """level_n scale_n, (n,): what weighs the inputs in the level's part."""
+        assert self.level is not None  # narrows the type: asked for only then
+        return self.level if self.scale is None else self.level * self.scale
 
 
 Gradient = Outer | None
@@ -158,33 +154,46 @@ def _plus(total: Tensor | None, term: Tensor) -> Tensor:
 
 
 def _shared_weight_gradient(terms: list[tuple[float, Outer]], paths: Paths) -> Tensor:
-    """Σ w · Outer over terms with one output, by one weight gradient."""
+    """Σ w · Outer over terms with one output, by one weight gradient.
+
+    With level inputs Σ_n level_n scale_n (input_n − mean), of shape (1, *input). Subtracting the
+    mean is symmetric: it may be done on the weights. Where there are ranks, all means over the
+    batch go in one message.
+    """
     n, layer, kernel, output = paths.batch_size, paths.linear_map, paths.kernel, terms[0][1].output
-    levels = [(weight, term.level_input()) for weight, term in terms]
-    total, unit = _gathered_inputs(terms)  # overwrites inputs
+    leveled = [(weight, term) for weight, term in terms if term.level is not None]
+    of_levels = [term.level_weights() for _, term in leveled]
+    together = all(term.centred and term.scale is None for _, term in terms)
+    total, unit = _gathered_inputs(terms, centred=not together)  # overwrites what is scratch
+    means = [weights.mean() for weights in of_levels]
+    if together:
+        means.append(batch_mean(total))
+    if any(term.centred for _, term in leveled) or together:
+        average_over_ranks(means, paths.group)
+    if together:
+        total.sub_(means[-1])
     gradient = layer.weight_gradient(total, output, kernel).mul_(unit / n)
-    for weight, level in levels:
-        if level is not None:
-            uniform = layer.uniform_weight_gradient(level, output, kernel)
-            gradient.sub_(uniform, alpha=weight / n)
+    for (weight, term), weights, mean in zip(leveled, of_levels, means, strict=False):
+        level = weighted_sum(term.input, weights - mean if term.centred else weights)
+        uniform = layer.uniform_weight_gradient(level, output, kernel)
+        gradient.sub_(uniform, alpha=weight / n)
     return gradient
 
 
-def _gathered_inputs(terms: list[tuple[float, Outer]]) -> tuple[Tensor, float]:
-    """(T, u) with u · T = Σ w · input side.
+def _gathered_inputs(terms: list[tuple[float, Outer]], centred: bool) -> tuple[Tensor, float]:
+    """(T, u) with u · T = Σ w · input side, or Σ w · input unless ``centred``; T may be changed.
 
     Fewest passes over memory: the sum is gathered in an input that may be overwritten, if there is
-    any, in units of its own weight; and centred once, if all its terms are to be.
+    any, in units of its own weight; it is centred once afterwards, if all its terms are to be.
     """
     terms = sorted(terms, key=lambda term: not term[1].scratch)
-    together = all(term.centred and term.scale is None for _, term in terms)
     unit, first = terms[0]
-    total = first.input if together else first.input_side()
-    if total is first.input and not first.scratch and (together or len(terms) > 1):
+    total = first.input_side() if centred else first.input
+    if total is first.input and not first.scratch and (not centred or len(terms) > 1):
         total = total.clone()
     for weight, term in terms[1:]:
-        total.add_(term.input if together else term.input_side(), alpha=weight / unit)
-    return (total.sub_(batch_mean(total, terms[0][1].group)) if together else total), unit
+        total.add_(term.input_side() if centred else term.input, alpha=weight / unit)
+    return total, unit
 
 
 def _amp_value(paths: Paths) -> Tensor:

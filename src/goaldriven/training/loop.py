@@ -207,5 +207,6 @@ def backward(network: Network, batch: Batch) -> Tensor:
     losses = [credit.backward(partial(closure, part)) for part in parts]
     gradients = [p.grad for p in network.model.parameters() if p.grad is not None]
     divide(gradients, len(parts))
-    network.ranks.average(gradients)
+    if credit.task_rate:  # they are 0 otherwise
+        network.ranks.average(gradients)
     return losses[0] if len(losses) == 1 else torch.stack(losses).mean()
