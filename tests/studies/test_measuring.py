@@ -14,7 +14,7 @@ import xarray as xr
 from goaldriven.errors import SpecError, StudyError
 from goaldriven.specs import Study
 from goaldriven.specs.measurement import MeasurementSpec, published_design
-from goaldriven.studies import StudyFolder, run_study
+from goaldriven.studies import Settings, StudyFolder, run_study
 from goaldriven.studies.measuring import (
     load_measurements,
     measure_study,
@@ -49,7 +49,9 @@ def tiny() -> Study:
 def during(tmp_path_factory) -> StudyFolder:
     """Trained with checkpoints kept, and measured along the way."""
     folder = StudyFolder.create(tmp_path_factory.mktemp("study") / "during", tiny())
-    run_study(folder, jobs=1, keep_checkpoints=True, measurements=CONDITIONS)
+    run_study(
+        folder, settings=Settings(keep_checkpoints=True, measurements=tuple(CONDITIONS)), jobs=1
+    )
     return folder
 
 

@@ -17,7 +17,7 @@ import pytest
 
 from goaldriven.errors import StudyError
 from goaldriven.specs import NetworkSpec
-from goaldriven.studies import StudyFolder, run_study
+from goaldriven.studies import Settings, StudyFolder, run_study
 from goaldriven.studies.executors import ray as executor
 from goaldriven.studies.executors import ray_cluster
 from goaldriven.studies.executors.ray_cluster import RayOptions
@@ -109,9 +109,9 @@ def test_files_of_nodes_that_share_no_disk_come_back_through_the_driver(
     study = study_of(2)
     folder = StudyFolder.create(tmp_path / "out", study)
     monkeypatch.setattr(executor, "_token", no_token)
-    run_study(folder, cluster=joined, keep_checkpoints=True)
+    run_study(folder, settings=Settings(keep_checkpoints=True), cluster=joined)
     here = StudyFolder.create(tmp_path / "here", study)
-    run_study(here, jobs=1, keep_checkpoints=True)
+    run_study(here, settings=Settings(keep_checkpoints=True), jobs=1)
     assert_same(trajectories(folder), trajectories(here))
     for path in (here.path / "checkpoints").rglob("*.safetensors"):
         copy = folder.path / path.relative_to(here.path)
@@ -152,7 +152,7 @@ def test_what_no_node_can_hold_is_refused(joined, tmp_path):
     with pytest.raises(StudyError, match=r"must fit on a node of the cluster, got 64 and 0"):
         run_study(folder, cluster=too_large)
     with pytest.raises(StudyError, match="gpus_per_network must be above 0 with device cuda"):
-        run_study(folder, device="cuda", cluster=joined)
+        run_study(folder, settings=Settings("cuda"), cluster=joined)
 
 
 def driver_with_a_network_done(options: RayOptions, tmp_path: Path) -> tuple[Popen, Path]:

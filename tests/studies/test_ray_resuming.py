@@ -37,13 +37,13 @@ pytestmark = pytest.mark.xdist_group("ray")  # one process runs them all: they s
 
 LONG = study_of(1, epochs=3000, record_every=1000)
 """Seconds, so that it can be stopped in the middle."""
-EVERY = CheckpointEvery(epochs=100)
+SETTINGS = Settings(keep_checkpoints=True, checkpoint_every=CheckpointEvery(epochs=100))
 
 
 @pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory) -> StudyFolder:
     folder = StudyFolder.create(tmp_path_factory.mktemp("resuming") / "here", LONG)
-    assert run_study(folder, jobs=1, keep_checkpoints=True).finished == 1
+    assert run_study(folder, settings=Settings(keep_checkpoints=True), jobs=1).finished == 1
     return folder
 
 
@@ -81,7 +81,7 @@ def test_a_network_whose_node_is_lost_goes_on_from_what_it_sent(
 
     monkeypatch.setattr(executor, "write_bytes", noted)
     occupied = occupy_head()
-    run_study(folder, cluster=joined, report=report, checkpoint_every=EVERY, keep_checkpoints=True)
+    run_study(folder, settings=SETTINGS, cluster=joined, report=report)
     assert kinds.count("lost") == 1
     assert "killed" not in kinds
     assert states
@@ -131,8 +131,7 @@ def test_results_at_a_url_and_a_killed_worker(url, joined, cluster, undisturbed,
                 os.kill(pid, signal.SIGKILL)
                 killed.append((made(), names))
 
-    options = {"checkpoint_every": EVERY, "keep_checkpoints": True}
-    run_study(folder, cluster=joined, report=report, **options)
+    run_study(folder, settings=SETTINGS, cluster=joined, report=report)
     assert kinds.count("killed") == 1
     assert 1 <= len(killed[0][1]) <= resume_files.KEPT + 1
     assert made() == killed[0][0], "the second attempt began with epoch 0"

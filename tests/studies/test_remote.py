@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from goaldriven.errors import StudyError
-from goaldriven.studies import StudyFolder, remote, run_study
+from goaldriven.studies import Settings, StudyFolder, remote, run_study
 
 from .ray_nodes import assert_same, s3_store, study_of, trajectories
 
@@ -32,9 +32,9 @@ def place(request, tmp_path, monkeypatch):
 def test_a_study_at_a_url_is_the_study_in_a_folder(place, tmp_path):
     study = study_of(2)
     here = StudyFolder.create(tmp_path / "here", study)
-    run_study(here, jobs=1, keep_checkpoints=True)
+    run_study(here, settings=Settings(keep_checkpoints=True), jobs=1)
     folder = remote.create(place, study)
-    run_study(folder, study.networks()[:1], jobs=1, keep_checkpoints=True)
+    run_study(folder, study.networks()[:1], Settings(keep_checkpoints=True), jobs=1)
     assert remote.open_url(place).count() == {"trained": 1, "left": 1}
     assert not [p for p in (folder.path / "checkpoints").rglob("*") if p.is_file()]
     assert remote.push(here, remote.claim(place, study)) == 1  # what was trained here only

@@ -15,7 +15,7 @@ import xarray as xr
 
 from goaldriven.specs import Study
 from goaldriven.specs.runtime import CheckpointEvery, RuntimeOptions
-from goaldriven.studies import StudyFolder, run_study
+from goaldriven.studies import Settings, StudyFolder, run_study
 from goaldriven.studies.runner import Account, put_back
 from goaldriven.trajectories import read
 
@@ -56,7 +56,8 @@ def test_a_killed_network_goes_on_from_its_checkpoint_to_the_same_bits(tmp_path)
             there.append(sorted(p.name for p in folder.resume_path(network).iterdir()))
             os.kill(json.loads(folder.running_path(network).read_text())["pid"], signal.SIGKILL)
 
-    summary = run_study(folder, jobs=1, report=report, checkpoint_every=CheckpointEvery(epochs=1))
+    settings = Settings(checkpoint_every=CheckpointEvery(epochs=1))
+    summary = run_study(folder, settings=settings, jobs=1, report=report)
     assert (summary.finished, summary.failed) == (1, 0)
     assert "killed" in events
     assert there[0][-1] in ("3.safetensors", "4.safetensors")
@@ -66,7 +67,8 @@ def test_a_killed_network_goes_on_from_its_checkpoint_to_the_same_bits(tmp_path)
 
 def test_runtime_options_reach_the_workers(tmp_path):
     folder = StudyFolder.create(tmp_path / "out", study(rules=["fa"], epochs=2))
-    run_study(folder, jobs=1, runtime=RuntimeOptions(micro_batch=16, precision="bf16"))
+    runtime = RuntimeOptions(micro_batch=16, precision="bf16")
+    run_study(folder, settings=Settings(runtime=runtime), jobs=1)
     found = json.loads(trajectory(folder).attrs["runtime"])
     assert (found["micro_batch"], found["precision"]) == (16, "bf16")
 

@@ -11,7 +11,7 @@ import pytest
 from goaldriven.errors import StudyError
 from goaldriven.specs import Study
 from goaldriven.specs.stacking import stack_key
-from goaldriven.studies import StudyFolder, run_study, stack_worker, worker
+from goaldriven.studies import Settings, StudyFolder, run_study, stack_worker, worker
 from goaldriven.studies.stacking import parse_stack, plan_stacks
 from goaldriven.training import train
 from goaldriven.training.checkpoints import checkpoint_path, load_checkpoint
@@ -99,12 +99,14 @@ def test_a_study_run_in_stacks_is_the_same_study(tmp_path):
             killed.append(int("".join(filter(str.isdigit, marker))))
             os.kill(killed[0], signal.SIGKILL)
 
-    summary = run_study(stacked, jobs=1, stack=4, report=report, keep_checkpoints=True)
+    summary = run_study(
+        stacked, settings=Settings(keep_checkpoints=True), jobs=1, stack=4, report=report
+    )
     assert (summary.finished, summary.failed) == (4, 0)
     assert events.count("killed") == 4
     assert_as_trained_singly(stacked)
     whole = StudyFolder.create(tmp_path / "whole", study)
-    summary = run_study(whole, jobs=1, stack=4, keep_checkpoints=True)
+    summary = run_study(whole, settings=Settings(keep_checkpoints=True), jobs=1, stack=4)
     assert (summary.finished, summary.failed) == (4, 0)
     assert_as_trained_singly(whole)
     for network in study.networks():

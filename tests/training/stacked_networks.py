@@ -32,6 +32,22 @@ def spec(**changes) -> NetworkSpec:
     return NetworkSpec(**small | changes)
 
 
+def networks(architecture: str, task: str, rules) -> list[NetworkSpec]:
+    """Two seeds of each rule, of weights and of data."""
+    width = {} if architecture == "mlp" else {"width": 0.1}
+    return [
+        spec(
+            task={"name": task, "train_limit": 48, "validation_limit": 16},
+            architecture={"name": architecture, **width},
+            rule=rule,
+            model_seed=seed,
+            data_seed=1 - seed,
+        )
+        for seed in (0, 1)
+        for rule in rules
+    ]
+
+
 class DoubleTask:
     """A task whose stimuli are float64."""
 

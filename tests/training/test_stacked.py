@@ -20,6 +20,7 @@ from .stacked_networks import (
     CLOSE,
     assert_stack_is_the_same_networks,
     build_double,
+    networks,
     relative,
     spec,
 )
@@ -59,19 +60,7 @@ NOISELESS = {
 def test_a_stack_of_rules_and_seeds_is_the_same_networks_in_float64(
     architecture, task, chosen, tolerance
 ):
-    width = {} if architecture == "mlp" else {"width": 0.1}
-    specs = [
-        spec(
-            task={"name": task, "train_limit": 48, "validation_limit": 16},
-            architecture={"name": architecture, **width},
-            rule=rule,
-            model_seed=seed,
-            data_seed=1 - seed,
-        )
-        for seed in (0, 1)
-        for rule in chosen
-    ]
-    assert_stack_is_the_same_networks(specs, tolerance)
+    assert_stack_is_the_same_networks(networks(architecture, task, chosen), tolerance)
 
 
 @pytest.mark.parametrize("rules", [("adam", "fa", "ia"), ("dfa", "np", "npf")])

@@ -20,6 +20,7 @@ from .stacked_networks import (
     CLOSE,
     assert_stack_is_the_same_networks,
     build_double,
+    networks,
     spec,
 )
 
@@ -58,21 +59,6 @@ NOISY_NPF = {
     "optimizer": UPDATES,
     "credit": {"optimizer": UPDATES},
 }
-
-
-def networks(architecture, task, rules):
-    width = {} if architecture == "mlp" else {"width": 0.1}
-    return [
-        spec(
-            task={"name": task, "train_limit": 48, "validation_limit": 16},
-            architecture={"name": architecture, **width},
-            rule=rule,
-            model_seed=seed,
-            data_seed=1 - seed,
-        )
-        for seed in (0, 1)
-        for rule in rules
-    ]
 
 
 @pytest.mark.parametrize(

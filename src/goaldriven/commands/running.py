@@ -73,13 +73,13 @@ def run(
         every = parse_every(hardware.checkpoint_every, hardware.keep_last)
     measured = () if measurements is None else load_measurements(measurements).specs()
     networks = select(study, parse_selection(only))
+    settings = Settings(device, threads, keep_checkpoints, measured, runtime, every)
     if hardware.devices * hardware.nodes > 1:
         if cluster is not None:
             raise StudyError(
                 f"devices and nodes must be 1 with --executor ray, got {hardware.devices} and "
                 f"{hardware.nodes}"
             )
-        settings = Settings(device, threads, keep_checkpoints, measured, runtime, every)
         path = _local(out or str(Path("results") / study.name))
         _run_on_ranks(path, study, networks, settings, hardware, retry_failed)
         return
@@ -100,17 +100,12 @@ def run(
             summary = run_study(
                 folder,
                 networks,
+                settings,
                 jobs=jobs,
-                threads=threads,
-                device=device,
-                keep_checkpoints=keep_checkpoints,
-                measurements=measured,
                 retry_failed=retry_failed,
                 report=_reporter(bar, console, left),
                 stack=stack_size,
                 say=lambda text: console.print(text, soft_wrap=True, highlight=False),
-                runtime=runtime,
-                checkpoint_every=every,
                 cluster=cluster,
             )
     except KeyboardInterrupt:

@@ -8,7 +8,6 @@ from typing import Literal
 from goaldriven.errors import SpecError, unknown
 
 Precision = Literal["float32", "tf32", "bf16"]
-PRECISIONS: tuple[Precision, ...] = ("float32", "tf32", "bf16")
 
 UTILISATION: dict[Precision, float] = {"float32": 0.4, "tf32": 0.2, "bf16": 0.2}
 """Assumed share of the peak that training reaches, an assumption and not a measurement: residual

@@ -17,13 +17,12 @@ from multiprocessing.process import BaseProcess
 
 from goaldriven.errors import StudyError
 from goaldriven.specs import NetworkSpec
-from goaldriven.specs.measurement import MeasurementSpec
-from goaldriven.specs.runtime import DEFAULT, CheckpointEvery, RuntimeOptions
+from goaldriven.specs.runtime import DEFAULT
 from goaldriven.studies import remote, resume_files
 from goaldriven.studies.executors.ray_cluster import RayOptions
 from goaldriven.studies.folder import StudyFolder, clear_partial
 from goaldriven.studies.stacking import Pending, StackSize, plan_stacks
-from goaldriven.studies.worker import MeasureSettings, Message, Settings, work
+from goaldriven.studies.worker import PLAIN, MeasureSettings, Message, Settings, work
 from goaldriven.trajectories.locking import locked
 
 MAX_DEATHS = 2
@@ -72,42 +71,30 @@ class Account:
 def run_study(
     folder: StudyFolder,
     networks: Sequence[NetworkSpec] | None = None,
+    settings: Settings = PLAIN,
     *,
     jobs: int | None = None,
-    threads: int = 1,
-    device: str = "cpu",
-    keep_checkpoints: bool = False,
-    measurements: Sequence[MeasurementSpec] = (),
     retry_failed: bool = False,
     report: Report | None = None,
-    runtime: RuntimeOptions = DEFAULT,
-    checkpoint_every: CheckpointEvery | None = None,
     stack: StackSize = "off",
     say: Callable[[str], None] | None = None,
     cluster: RayOptions | None = None,
 ) -> RunSummary:
     """Train every network that has no trajectory yet.
 
-    One process per job, each with ``threads`` torch threads; a finished network is one file,
-    written whole. Whatever kills a worker, the runner or the machine, at most the networks in
-    flight are lost, and with ``checkpoint_every`` little of those; the next run goes on from there.
+    One process per job; a finished network is one file, written whole. Whatever kills a worker, the
+    runner or the machine, at most the networks in flight are lost, and with
+    ``settings.checkpoint_every`` little of those; the next run goes on from there.
     A network that raises is recorded with its traceback and left alone until ``retry_failed``.
 
     Parameters
     ----------
     folder : the study's folder, from `StudyFolder.create`.
     networks : those to train; None for all of the study.
+    settings : how the networks trained now are trained, and what of them is stored and measured.
     jobs : worker processes; None for one per usable core.
-    threads : torch threads per worker. The same number gives the same bits.
-    device : torch device of the workers.
-    keep_checkpoints : store the weights of the networks trained now at every recorded epoch, for
-        measurements made later.
-    measurements : what is measured of the networks trained now at every recorded epoch, besides
-        the record of all units without noise.
     retry_failed : train again what failed before.
     report : called at every event, for progress bars.
-    runtime : precision, memory layout, compilation, micro-batches.
-    checkpoint_every : how often a network in training is stored, to go on from when interrupted.
     stack : how many networks train as one program, see `goaldriven.studies.stacking`.
     say : called with what there is to say about stacks.
     cluster : train on this Ray cluster instead of the local pool; ``jobs`` then is how many
@@ -120,7 +107,8 @@ def run_study(
     """
     if jobs is not None and jobs < 1:
         raise StudyError(f"jobs must be at least 1, got {jobs}")
-    if stack != "off" and (runtime != DEFAULT or checkpoint_every is not None):
+    every = settings.checkpoint_every
+    if stack != "off" and (settings.runtime != DEFAULT or every is not None):
         raise StudyError(
             "stack must be off with other than the default precision, layout, compilation, "
             f"micro-batches and checkpoints to resume from, got {stack!r}"
@@ -130,16 +118,19 @@ def run_study(
     failed_before = [n for n in left if folder.failure_path(n).exists()]
     if not retry_failed:
         left = [n for n in left if n not in failed_before]
-    keep = checkpoint_every is not None and checkpoint_every.keep
+    keep = every is not None and every.keep
     account = Account(deque(left), partial(remote.is_finished, folder), keeps_resume=keep)
     with locked(folder.path, "run"):
         if left:
-            settings = Settings(
-                device, threads, keep_checkpoints, tuple(measurements), runtime, checkpoint_every
-            )
             plan = None
             if stack != "off":
-                plan = partial(plan_stacks, size=stack, device=device, threads=threads, say=say)
+                plan = partial(
+                    plan_stacks,
+                    size=stack,
+                    device=settings.device,
+                    threads=settings.threads,
+                    say=say,
+                )
             _serve(folder, account, jobs, settings, _publishing(folder, report), cluster, plan)
         remote.refresh(folder)
     return RunSummary(

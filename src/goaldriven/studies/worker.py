@@ -47,9 +47,9 @@ class Settings:
     Attributes
     ----------
     device : torch device.
-    threads : torch threads of each.
-    keep_checkpoints : whether the weights at every recorded epoch are stored.
-    measurements : what is measured at every recorded epoch besides.
+    threads : torch threads of each. The same number gives the same bits.
+    keep_checkpoints : whether the weights at every recorded epoch are stored, for measurements.
+    measurements : what is measured at every recorded epoch besides all units without noise.
     runtime : precision, memory layout, compilation, micro-batches.
     checkpoint_every : how often a network in training is stored, to go on from when interrupted.
     """
@@ -60,6 +60,9 @@ class Settings:
     measurements: tuple[MeasurementSpec, ...] = ()
     runtime: RuntimeOptions = DEFAULT
     checkpoint_every: CheckpointEvery | None = None
+
+
+PLAIN = Settings()
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib.metadata
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -97,8 +96,3 @@ def _measurements(given: Material, experiment: Experiment) -> list[str]:
     if given.folder is None or not experiment.measured:
         return []
     return sorted(spec.measurement_id for spec in measurements_of(given.folder))
-
-
-def cache_of(folder: Path) -> Path:
-    """Where the fits of a study's experiments lie."""
-    return folder / FOLDER / CACHE
