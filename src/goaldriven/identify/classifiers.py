@@ -80,8 +80,8 @@ def grid_of(name: str, grid: str) -> Grid:
     return classifier(name).grids[grid]
 
 
-# Grids "quick": of linear and kernel classifiers, one setting each. Among two to four of them
-# cross-validation chose none that was better on the rest, at ten times the cost.
+# Grids "quick": one setting each for linear and kernel classifiers. What cross-validation chooses
+# among two to four is no better, and costs several times as much: benchmarks/quick_grids.py.
 
 # Grids "paper": lr-identify cls_cv_params.py. The two smallest shares of the trajectory give a
 # kernel of one record at 21 records; shares that give the same kernel count once.
