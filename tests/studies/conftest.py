@@ -7,7 +7,7 @@ import pytest
 from goaldriven.specs import Study
 from goaldriven.studies.executors.ray_cluster import RayOptions
 
-from .ray_nodes import s3_store, two_nodes
+from .ray_nodes import Brake, s3_store, two_nodes
 
 
 @pytest.fixture
@@ -45,12 +45,25 @@ def options(cluster) -> RayOptions:
     return RayOptions(cluster.address)
 
 
+@pytest.fixture(scope="package")
+def _brake(tmp_path_factory) -> Brake:
+    return Brake(tmp_path_factory.mktemp("brake") / "from")
+
+
 @pytest.fixture
-def joined(options):
+def brake(joined, _brake):
+    """For what is trained over the connection `joined`."""
+    yield _brake
+    _brake.release()
+
+
+@pytest.fixture
+def joined(options, _brake):
     """A connection that is there before the run, and stays: its workers need not start anew."""
     ray = pytest.importorskip("ray")
     if not ray.is_initialized():
-        ray.init(options.address, log_to_driver=False, logging_level="ERROR")
+        hook = {"worker_process_setup_hook": _brake.hook()}
+        ray.init(options.address, log_to_driver=False, logging_level="ERROR", runtime_env=hook)
     yield options
     assert ray.is_initialized()
 

@@ -8,10 +8,11 @@ import os
 import signal
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import xarray as xr
 
@@ -132,24 +133,78 @@ def second_node(cluster: object) -> object:
     return next(iter(others))
 
 
-def occupy_head() -> object:
+@contextmanager
+def head_occupied(folder: Path) -> Iterator[Callable[[], None]]:
     """Take the head's only core, so that training begins on the node that will be lost.
 
-    Returns
-    -------
-    What to cancel, by force, to give it back.
+    Parameters
+    ----------
+    folder : any that the head sees.
+
+    Yields
+    ------
+    What gives the core back; it is given back in the end whatever happens.
     """
     import ray
 
-    @ray.remote(num_cpus=1, resources={"node:__internal_head__": 0.001})
-    def wait() -> None:
-        time.sleep(600)
+    begun, free = folder / "head-occupied", folder / "head-free"
 
-    reference = wait.remote()
-    deadline = time.monotonic() + 60
-    while ray.available_resources().get("CPU", 0) > 1 and time.monotonic() < deadline:
-        time.sleep(0.1)
-    return reference
+    @ray.remote(num_cpus=1, resources={"node:__internal_head__": 0.001}, max_retries=0)
+    def occupy() -> None:
+        begun.touch()
+        while not free.exists():
+            time.sleep(0.05)
+
+    reference, deadline = occupy.remote(), time.monotonic() + 120
+    try:
+        while not begun.exists():
+            assert time.monotonic() < deadline, "the head's core is taken already"
+            time.sleep(0.05)
+        yield free.touch
+    finally:
+        free.touch()
+        ray.get(reference, timeout=60)
+
+
+class Brake:
+    """Slows training down on the nodes, so that it is not over before the test has acted.
+
+    Parameters
+    ----------
+    path : of the file by which they are told; they must see it.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def slow_from(self, epoch: int) -> None:
+        """Fifty epochs a second at the most from there on, until `release`."""
+        self._path.write_text(str(epoch))
+
+    def release(self) -> None:
+        self._path.unlink(missing_ok=True)
+
+    def hook(self) -> Callable[[], None]:
+        """What workers must call as they start; it travels whole, as they have no tests."""
+        path = self._path
+
+        def hook() -> None:
+            from goaldriven.studies.executors import ray_task
+
+            send = ray_task._Channel.send
+
+            def braked(channel: Any, message: Any) -> None:
+                send(channel, message)
+                try:
+                    slow_from = int(path.read_text())
+                except (FileNotFoundError, ValueError):
+                    return
+                if max(channel._epochs.values()) >= slow_from:
+                    time.sleep(0.02)
+
+            ray_task._Channel.send = braked  # type: ignore[method-assign]
+
+        return hook
 
 
 def at_work(node: object, folder: StudyFolder) -> list[int]:

@@ -24,8 +24,8 @@ from .ray_nodes import (
     STORE,
     assert_same,
     busy,
+    head_occupied,
     no_token,
-    occupy_head,
     power_off,
     second_node,
     study_of,
@@ -57,7 +57,7 @@ def assert_weights_same(path: Path, undisturbed: StudyFolder) -> None:
 
 @pytest.mark.slow
 def test_a_network_whose_node_is_lost_goes_on_from_what_it_sent(
-    joined, cluster, undisturbed, tmp_path, monkeypatch
+    joined, brake, cluster, undisturbed, tmp_path, monkeypatch
 ):
     folder = StudyFolder.create(tmp_path / "out", LONG)
     (network,) = LONG.networks()
@@ -72,7 +72,8 @@ def test_a_network_whose_node_is_lost_goes_on_from_what_it_sent(
             for node in cluster.list_all_nodes():
                 if node != cluster.head_node and (workers := busy(node)):
                     power_off(cluster, node, workers)
-                    ray.cancel(occupied, force=True)
+                    brake.release()
+                    free_head()
                     states.append(int(there[0].stem))
 
     def noted(path: Path, content: bytes) -> None:
@@ -80,8 +81,9 @@ def test_a_network_whose_node_is_lost_goes_on_from_what_it_sent(
         write_bytes(path, content)
 
     monkeypatch.setattr(executor, "write_bytes", noted)
-    occupied = occupy_head()
-    run_study(folder, settings=SETTINGS, cluster=joined, report=report)
+    brake.slow_from(1200)
+    with head_occupied(tmp_path) as free_head:
+        run_study(folder, settings=SETTINGS, cluster=joined, report=report)
     assert kinds.count("lost") == 1
     assert "killed" not in kinds
     assert states
@@ -113,7 +115,7 @@ def url(request, cluster, tmp_path, monkeypatch):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("url", ["file", "s3"], indirect=True)
-def test_results_at_a_url_and_a_killed_worker(url, joined, cluster, undisturbed, tmp_path):
+def test_results_at_a_url_and_a_killed_worker(url, joined, brake, cluster, undisturbed, tmp_path):
     folder, place = remote.create(url, LONG), remote.Remote(url)
     (network,) = LONG.networks()
     first = f"checkpoints/{network.network_id}/0.safetensors"
@@ -129,8 +131,10 @@ def test_results_at_a_url_and_a_killed_worker(url, joined, cluster, undisturbed,
             if place.exists(first) and names:
                 (pid,) = [pid for node in cluster.list_all_nodes() for pid in busy(node)]
                 os.kill(pid, signal.SIGKILL)
+                brake.release()
                 killed.append((made(), names))
 
+    brake.slow_from(500)
     run_study(folder, settings=SETTINGS, cluster=joined, report=report)
     assert kinds.count("killed") == 1
     assert 1 <= len(killed[0][1]) <= resume_files.KEPT + 1

@@ -23,8 +23,8 @@ from goaldriven.studies.worker import Settings
 from .ray_nodes import (
     assert_same,
     at_work,
+    head_occupied,
     no_token,
-    occupy_head,
     power_off,
     second_node,
     study_of,
@@ -45,7 +45,7 @@ def assert_like(folder: StudyFolder, other: StudyFolder) -> None:
 
 
 @pytest.mark.slow
-def test_stacks_on_a_cluster_that_loses_a_node(joined, cluster, tmp_path):
+def test_stacks_on_a_cluster_that_loses_a_node(joined, brake, cluster, tmp_path):
     """Two stacks of two, and a network that is left over; to the bits of here."""
     study = study_of(6, epochs=600, record_every=300)
     five = study.networks()[:5]
@@ -53,7 +53,7 @@ def test_stacks_on_a_cluster_that_loses_a_node(joined, cluster, tmp_path):
     assert run_study(here, five, jobs=1, stack=2).finished == 5
     folder = StudyFolder.create(tmp_path / "out", study)
     said, kinds, together = [], [], set()
-    victim, occupied = second_node(cluster), occupy_head()
+    victim = second_node(cluster)
 
     def report(kind: str, network: NetworkSpec) -> None:
         kinds.append((kind, network.rule.name))
@@ -62,9 +62,12 @@ def test_stacks_on_a_cluster_that_loses_a_node(joined, cluster, tmp_path):
         pids = at_work(victim, folder)
         if kind == "epoch" and len(pids) == 2:  # the marks of two networks of one process
             power_off(cluster, victim, pids)
-            ray.cancel(occupied, force=True)
+            brake.release()
+            free_head()
 
-    summary = run_study(folder, five, stack=2, cluster=joined, report=report, say=said.append)
+    brake.slow_from(300)
+    with head_occupied(tmp_path) as free_head:
+        summary = run_study(folder, five, stack=2, cluster=joined, report=report, say=said.append)
     assert (summary.finished, summary.failed) == (5, 0)
     assert [kind for kind, _ in kinds].count("lost") == 2, "the two of one stack"
     assert not [kind for kind, _ in kinds if kind in ("killed", "apart", "failed")]
@@ -86,7 +89,7 @@ def _pids(marks: list[Path]) -> list[int]:
 
 
 @pytest.mark.slow
-def test_a_stack_whose_worker_is_killed_is_trained_network_by_network(joined, tmp_path):
+def test_a_stack_whose_worker_is_killed_is_trained_network_by_network(joined, brake, tmp_path):
     study = study_of(2, epochs=400, record_every=200)
     here = StudyFolder.create(tmp_path / "here", study)
     run_study(here, jobs=1)
@@ -98,7 +101,9 @@ def test_a_stack_whose_worker_is_killed_is_trained_network_by_network(joined, tm
             for pid in set(_pids([folder.running_path(network)])):
                 with contextlib.suppress(ProcessLookupError):  # the first network's news killed it
                     os.kill(pid, signal.SIGKILL)
+                brake.release()
 
+    brake.slow_from(200)
     summary = run_study(folder, jobs=1, stack=2, cluster=joined, report=report)
     assert (summary.finished, summary.failed) == (2, 0)
     assert kinds.count("killed") == 2
