@@ -15,8 +15,9 @@ of all sizes with max_features sqrt and log2, and with None those of up to ``--d
 forest is grown on from the next smaller one, which gives plain search's trees and accuracies to the
 bit. The time of a tree, which is the same in small forests and large ones (both are printed), times
 the number of trees that plain search grows, is its time; voting is left out, in plain's favour.
-"fast" is what `goaldriven.identify.selection.choose` does, run wholly. CPU seconds of one process
-with one thread.
+"fast" is what `goaldriven.identify.selection.choose` does, run wholly; beside its test accuracy are
+those of the forests that plain search may choose, but for those that try all features. CPU seconds
+of one process with one thread.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from __future__ import annotations
 import argparse
 import copy
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -123,7 +125,7 @@ def sampled(x: np.ndarray, y: np.ndarray, inner: list, seed: int, dear: int) -> 
             print(
                 f"  fold {number}, max_features {share}: a tree takes {first:.4f} s (of the first "
                 f"{sizes[0]}), {all_:.4f} s (of {sizes[-1]}); validation "
-                + ", ".join(f"{n}: {a:.4f}" for n, a in zip(sizes, accuracies, strict=True)),
+                f"{_listed(sizes, accuracies)}",
                 flush=True,
             )
     return sample
@@ -143,10 +145,7 @@ def extrapolated(sample: Sample, refit: Forest) -> tuple[float, float]:
         total, variance = total + trees * per_tree.mean(), variance + (trees * error) ** 2
         print(
             f"  max_features {share}: {per_tree.mean():.4f} ± {error:.4f} s a tree × {trees:.0f}; "
-            "mean validation "
-            + ", ".join(
-                f"{n}: {a:.4f}" for n, a in zip(sizes[0], np.mean(accuracies, 0), strict=True)
-            )
+            f"mean validation {_listed(sizes[0], list(np.mean(accuracies, 0)))}"
         )
     return total, float(np.sqrt(variance))
 
@@ -175,10 +174,10 @@ def one_split(table: Table, number: int, arguments: argparse.Namespace) -> float
     for f, value in zip(FORESTS, raced.scores, strict=True):
         print(f"    {_name(f)}: {value:.4f}")
     print(f"  fast chose {_name(chosen)}; test accuracy {score:.4f}", flush=True)
-    sizes = tuple(f.n_estimators for f in FORESTS if f.max_features == chosen.max_features)
-    # Grown on, they are the plain search's candidates with these features, bit for bit.
-    forest.set_params(warm_start=True, n_estimators=max(sizes)).fit(x[train], y[train])
-    print(f"    and with all numbers: {_tested(forest, sizes, x[test], y[test])}", flush=True)
+    for share in filter(None, SHARES):
+        sizes = tuple(f.n_estimators for f in FORESTS if f.max_features == share)
+        accuracies, _ = nested(x, y, (train, test), share, number, sizes)
+        print(f"    test accuracies, max_features {share}: {_listed(sizes, accuracies)}")
     inner = inner_folds(y[train], None if groups is None else groups[train], number)
     if arguments.whole:
         plain, search = plain_search(x[train], y[train], inner, number)
@@ -213,15 +212,8 @@ def fast_search(
     return chosen, forest, raced
 
 
-def _tested(
-    forest: RandomForestClassifier, sizes: tuple[int, ...], x: np.ndarray, y: np.ndarray
-) -> str:
-    accuracies = []
-    for n in sizes:
-        part = copy.copy(forest)
-        part.estimators_ = forest.estimators_[:n]
-        accuracies.append(f"{n}: {part.score(x, y):.4f}")
-    return ", ".join(accuracies)
+def _listed(sizes: tuple[int, ...], accuracies: Sequence[float]) -> str:
+    return ", ".join(f"{n}: {a:.4f}" for n, a in zip(sizes, accuracies, strict=True))
 
 
 def _name(forest: Forest) -> str:
