@@ -100,7 +100,8 @@ def compare(
         return build(spec, given.device, task=task)
 
     size = given.stack or given.networks
-    stacks = [Stack(specs[i : i + size], made) for i in range(0, len(specs), size)]
+    parts = [specs[i : i + size] for i in range(0, len(specs), size)]
+    stacks = [Stack(list(map(made, part)), made) for part in parts]
     # Networks of one rule have equal numbers of operators.
     singles = [made(spec) for spec in (specs[: len(rules)] if given.count else specs)]
     steps = given.steps * singles[0].credit.passes_per_epoch

@@ -12,6 +12,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from goaldriven.specs import Study
 from goaldriven.specs.runtime import CheckpointEvery
 from goaldriven.studies import StudyFolder, remote, resume_files, run_study
 from goaldriven.studies.executors import ray as executor
@@ -96,6 +97,53 @@ def test_a_network_whose_node_is_lost_goes_on_from_what_it_sent(
     assert f"{kept}/3000.safetensors" in after
     assert f"{kept}/0.safetensors" not in after, "the second attempt began with epoch 0"
     assert f"{kept}/1000.safetensors" not in after
+
+
+@pytest.mark.slow
+def test_a_stack_whose_node_is_lost_goes_on_from_what_it_sent(
+    joined, brake, cluster, tmp_path, monkeypatch
+):
+    """To the bits of here, as the same stack."""
+    study = study_of(4, epochs=1500, record_every=500)
+    here = StudyFolder.create(tmp_path / "here", study)
+    assert run_study(here, settings=Settings(keep_checkpoints=True), jobs=1, stack=4).finished == 4
+    folder, networks = StudyFolder.create(tmp_path / "out", study), study.networks()
+    monkeypatch.setattr(executor, "_token", no_token)
+    kinds, came = [], []
+    second_node(cluster)
+
+    def report(kind: str, _: object) -> None:
+        kinds.append(kind)
+        there = [resume_files.states(folder, network) for network in networks]
+        if (
+            kind == "epoch"
+            and "lost" not in kinds
+            and all(p and int(p[0].stem) > 500 for p in there)
+        ):
+            for node in cluster.list_all_nodes():
+                if node != cluster.head_node and (workers := busy(node)):
+                    power_off(cluster, node, workers)
+                    brake.release()
+                    free_head()
+
+    def noted(path: Path, content: bytes) -> None:
+        came.append(("lost" in kinds, path.relative_to(folder.path).as_posix()))
+        write_bytes(path, content)
+
+    monkeypatch.setattr(executor, "write_bytes", noted)
+    brake.slow_from(600)
+    with head_occupied(tmp_path) as free_head:
+        run_study(folder, settings=SETTINGS, jobs=1, stack=4, cluster=joined, report=report)
+    assert kinds.count("lost") == 4
+    assert not {"killed", "apart", "failed"} & set(kinds)
+    assert_same(trajectories(folder), trajectories(here))
+    for network in networks:
+        kept = f"checkpoints/{network.network_id}"
+        for epoch, after in ((0, False), (500, False), (1500, True)):
+            name = f"{kept}/{epoch}.safetensors"
+            assert {late for late, one in came if one == name} == {after}, name
+            assert (folder.path / name).read_bytes() == (here.path / name).read_bytes()
+        assert not folder.resume_path(network).exists()
 
 
 @pytest.fixture
@@ -295,14 +343,17 @@ class _Line:
 SHORT = study_of(1, epochs=6, record_every=1)
 
 
-def perform(line: _Line, tmp_path: Path, url: str | None = None, **order: object):
-    """The network of `SHORT`, by a task on a node that shares no disk; what it delivers."""
+PAIR = study_of(2, epochs=6, record_every=1)
+
+
+def perform(
+    line: _Line, tmp_path: Path, url: str | None = None, study: Study = SHORT, **order: object
+):
+    """The networks of a study, by a task on a node that shares no disk; what it delivers."""
     settings = Settings(keep_checkpoints=True, checkpoint_every=CheckpointEvery(epochs=1))
-    folder = StudyFolder(tmp_path / "nobody-sees-it", SHORT, url)
-    delivery = fulfil(
-        Order(folder, SHORT.networks(), settings, tmp_path / "nothing", **order), line
-    )
-    assert [m.kind for m in delivery.messages] == ["done"], delivery.messages
+    folder, networks = StudyFolder(tmp_path / "nobody-sees-it", study, url), study.networks()
+    delivery = fulfil(Order(folder, networks, settings, tmp_path / "nothing", **order), line)
+    assert [m.kind for m in delivery.messages] == ["done"] * len(networks), delivery.messages
     return dict(delivery.files)
 
 
@@ -342,6 +393,26 @@ def test_a_state_made_on_the_drivers_machine_is_gone_on_from_at_a_url(monkeypatc
     assert kept(there.sizes("checkpoints")) == {5, 6}, "it did not begin with the state's epoch"
     for name, content in there.read(list(there.sizes("checkpoints"))).items():
         assert content == whole[name]
+    assert not there.sizes("resume")
+
+
+def test_states_of_a_stack_are_sent_together_and_gone_on_from_at_a_url(monkeypatch, tmp_path):
+    monkeypatch.setattr(ray_task, "POST_EVERY", 0.0)
+    first = _Line()
+    whole = perform(first, tmp_path, study=PAIR)
+    ids = {network.network_id for network in PAIR.networks()}
+    for epoch, parcel in enumerate(first.posted, 1):
+        states = {Path(name) for name in parcel if name.startswith("resume/")}
+        assert {path.parent.name for path in states} == ids
+        assert {path.stem for path in states} == {str(epoch)}
+    states = {n: c for n, c in first.posted[3].items() if n.startswith("resume/")}
+    url = f"file://{tmp_path}/place"
+    assert perform(_Line(states), tmp_path, url, PAIR, has_state=True) == {}
+    there = remote.Remote(url)
+    assert kept(there.sizes("checkpoints")) == {5, 6}, "it did not begin with the state's epoch"
+    for name, content in there.read(list(there.sizes("checkpoints"))).items():
+        assert content == whole[name]
+    assert {Path(name).stem for name in there.sizes("networks")} == ids
     assert not there.sizes("resume")
 
 

@@ -2,20 +2,32 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
+from contextlib import nullcontext
 
 import numpy as np
 import pytest
+import xarray as xr
 
 from goaldriven.errors import StudyError
 from goaldriven.specs import Study
+from goaldriven.specs.runtime import CheckpointEvery
 from goaldriven.specs.stacking import stack_key
-from goaldriven.studies import Settings, StudyFolder, run_study, stack_worker, worker
+from goaldriven.studies import (
+    Settings,
+    StudyFolder,
+    resume_files,
+    run_study,
+    stack_worker,
+    worker,
+)
 from goaldriven.studies.stacking import parse_stack, plan_stacks
 from goaldriven.training import train
 from goaldriven.training.checkpoints import checkpoint_path, load_checkpoint
 from goaldriven.trajectories import read
+from goaldriven.trajectories.atomic import write_bytes
 
 
 def grid(**changes) -> Study:
@@ -56,6 +68,21 @@ def test_stacks_hold_every_network_once_and_only_what_goes_together():
 def test_there_are_stacks_for_all_jobs():
     pending = plan_stacks(grid(model_seeds=range(4)).networks(), 64, "cpu", 1, jobs=2)
     assert [len(item) for item in pending] == [4, 4]
+
+
+def test_networks_of_a_stack_can_go_on_from_one_epoch(tmp_path):
+    study = grid(model_seeds=range(6), rules=["sgdm"])
+    folder, networks = StudyFolder.create(tmp_path / "out", study), study.networks()
+    there = ([], [5, 6], [6, 7], [], [6], [4])
+    for network, epochs in zip(networks, there, strict=True):
+        for epoch in epochs:
+            write_bytes(folder.resume_path(network) / f"{epoch}.safetensors", b"")
+    found = resume_files.epochs_of(folder, networks)
+    assert found == {n: set(epochs) for n, epochs in zip(networks, there, strict=True)}
+    pending = list(plan_stacks(networks, 6, "cpu", 1, jobs=1, epochs=found))
+    assert pending.pop() == networks[5]
+    together = [{networks.index(network) for network in stack} for stack in pending]
+    assert together == [{1, 2, 4}, {0, 3}]
 
 
 def test_off_leaves_the_networks_as_they_are():
@@ -118,6 +145,49 @@ def test_a_study_run_in_stacks_is_the_same_study(tmp_path):
         np.testing.assert_allclose(
             norms, recorded.sel(epoch=2, statistic="weight_raw_norm"), rtol=1e-5
         )
+
+
+def without_times(folder: StudyFolder) -> dict[str, xr.Dataset]:
+    times = dict.fromkeys(("seconds", "recording_seconds"), 0.0)
+    networks = folder.study.networks()
+    return {n.network_id: read(folder.trajectory_path(n)).assign_attrs(times) for n in networks}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("how", ["stopped", "killed"])
+def test_networks_of_a_stack_that_ends_go_on_from_their_checkpoints(how, tmp_path):
+    """Stopped, they go on as the same stack, to the same bits; killed, network by network."""
+    study = grid(epochs=8, record_every=4)
+    whole = StudyFolder.create(tmp_path / "whole", study)
+    run_study(whole, jobs=1, stack=4)
+    folder, kinds = StudyFolder.create(tmp_path / "out", study), []
+    first = checkpoint_path(folder.checkpoints_path(study.networks()[0]), 0)
+    settings = Settings(keep_checkpoints=True, checkpoint_every=CheckpointEvery(epochs=1))
+
+    def report(kind, network):
+        kinds.append(kind)
+        if len(kinds) == 4 * 6:
+            if how == "stopped":
+                raise KeyboardInterrupt
+            os.kill(json.loads(folder.running_path(network).read_text())["pid"], signal.SIGKILL)
+
+    def run():
+        return run_study(folder, settings=settings, jobs=1, stack=4, report=report)
+
+    with pytest.raises(KeyboardInterrupt) if how == "stopped" else nullcontext():
+        run()
+    made = first.stat().st_mtime_ns
+    if how == "stopped":
+        states = {n: resume_files.states(folder, n) for n in study.networks()}
+        assert all(states.values())
+        assert run().finished == 4
+        for network_id, trajectory in without_times(folder).items():
+            xr.testing.assert_identical(trajectory, without_times(whole)[network_id])
+    else:
+        assert kinds.count("killed") == 4
+    assert first.stat().st_mtime_ns == made, "begun anew"
+    assert_as_trained_singly(folder)
+    assert not list((folder.path / "resume").rglob("*.safetensors"))
 
 
 class Wire:

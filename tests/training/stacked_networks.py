@@ -103,7 +103,7 @@ def relative(a: torch.Tensor, b: torch.Tensor) -> float:
 
 def assert_stack_is_the_same_networks(specs, tolerance, epochs=2):
     """Weights, statistics, B, D and the states of all generators after some epochs."""
-    stack = Stack(specs, build_double)
+    stack = Stack(list(map(build_double, specs)), build_double)
     stacked_losses = [stack.train_epoch(epoch) for epoch in range(epochs)]
     for i, one in enumerate(specs):
         alone, stacked = build_double(one), stack.networks[i]

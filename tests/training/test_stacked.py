@@ -94,7 +94,7 @@ def test_trajectories_of_a_stack_are_those_of_single_training(rules, monkeypatch
 
 def test_in_float32_a_stack_differs_by_rounding():
     specs = [spec(rule=rule, epochs=1) for rule in ("sgdm", "fa", "ia")]
-    stack = Stack(specs, build)
+    stack = Stack(list(map(build, specs)), build)
     stack.train_epoch(0)
     for one, stacked in zip(specs, stack.networks, strict=True):
         alone = build(one)
@@ -121,7 +121,7 @@ def test_a_network_that_diverges_leaves_the_others_alone(rule):
     observable = found[specs[1].network_id]["observable"].sel(statistic="weight_raw_norm")
     assert np.isfinite(observable[0]).all()
     assert np.isnan(observable[-1]).all()
-    stack = Stack(specs, build_double)
+    stack = Stack(list(map(build_double, specs)), build_double)
     for epoch in range(2):
         stack.train_epoch(epoch)
     assert not all(p.isfinite().all() for p in stack.networks[1].model.parameters())
@@ -138,7 +138,7 @@ def test_a_network_that_diverges_leaves_the_others_alone(rule):
 def test_two_networks_of_one_rule_of_which_one_diverges():
     """In one segment, which one optimizer steps: stimuli of one network alone are not finite."""
     specs = [spec(rule="ia", model_seed=seed) for seed in (0, 1)]
-    stack = Stack(specs, build_double)
+    stack = Stack(list(map(build_double, specs)), build_double)
     with torch.no_grad():
         next(stack.networks[0].model.parameters()).fill_(torch.inf)
     losses = stack.train_epoch(0)
@@ -208,7 +208,7 @@ def test_a_stacked_layer_is_each_network_s_own(layer, shared):
 
 def test_recording_and_views_change_nothing_of_the_program():
     """The networks of a stack are views: what the program learns is in them at once."""
-    stack = Stack([spec(rule="fa", model_seed=s) for s in (0, 1)], build)
+    stack = Stack([build(spec(rule="fa", model_seed=s)) for s in (0, 1)], build)
     before = [p.detach().clone() for p in stack.networks[1].model.parameters()]
     kernels = {n: b.clone() for n, b in stack.networks[1].credit.backward_weights.items()}
     stack.train_epoch(0)
@@ -222,6 +222,6 @@ def test_recording_and_views_change_nothing_of_the_program():
 
 def test_what_does_not_go_together_is_refused():
     with pytest.raises(SpecError, match="must share task, architecture, batch size"):
-        Stack([spec(), spec(batch_size=8)], build)
+        Stack([build(spec()), build(spec(batch_size=8))], build)
     with pytest.raises(SpecError, match="at least one"):
         Stack([], build)

@@ -118,7 +118,7 @@ def test_a_loss_of_hidden_activity_is_refused_under_direct_feedback():
     with pytest.raises(SpecError, match="depends on layer 'conv2' otherwise"):
         train_epoch(build(specs[0]), 0)
     with pytest.raises(SpecError, match="depends on layer 'conv2' otherwise"):
-        Stack(specs, build).train_epoch(0)
+        Stack(list(map(build, specs)), build).train_epoch(0)
 
 
 @pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last], ids=str)

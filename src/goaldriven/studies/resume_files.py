@@ -8,6 +8,7 @@ the temporary folders of a cluster's nodes.
 from __future__ import annotations
 
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 
 from goaldriven.specs import NetworkSpec
@@ -24,6 +25,21 @@ def states(folder: StudyFolder, network: NetworkSpec) -> list[Path]:
     """A network's states in a folder, the latest first."""
     found = [p for p in folder.resume_path(network).glob("*") if p.stem.isdecimal()]
     return sorted(found, key=lambda path: int(path.stem), reverse=True)
+
+
+def epochs_of(folder: StudyFolder, networks: Sequence[NetworkSpec]) -> dict[NetworkSpec, set[int]]:
+    """The epochs of which networks have states, in the folder or at the study's URL.
+
+    Raises
+    ------
+    StudyError : the URL cannot be read.
+    """
+    found = {n.network_id: {int(path.stem) for path in states(folder, n)} for n in networks}
+    if folder.url is not None:
+        for name in map(Path, Remote(folder.url).sizes(PART)):
+            if name.stem.isdecimal() and name.parent.name in found:
+                found[name.parent.name].add(int(name.stem))
+    return {n: found[n.network_id] for n in networks}
 
 
 def prune(folder: StudyFolder, network: NetworkSpec) -> None:

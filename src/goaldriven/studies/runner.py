@@ -108,10 +108,10 @@ def run_study(
     if jobs is not None and jobs < 1:
         raise StudyError(f"jobs must be at least 1, got {jobs}")
     every = settings.checkpoint_every
-    if stack != "off" and (settings.runtime != DEFAULT or every is not None):
+    if stack != "off" and settings.runtime != DEFAULT:
         raise StudyError(
-            "stack must be off with other than the default precision, layout, compilation, "
-            f"micro-batches and checkpoints to resume from, got {stack!r}"
+            "stack must be off with other than the default precision, layout, compilation and "
+            f"micro-batches, got {stack!r}"
         )
     chosen = tuple(networks) if networks is not None else folder.study.networks()
     left = [n for n in chosen if not folder.is_finished(n)]
@@ -130,6 +130,7 @@ def run_study(
                     device=settings.device,
                     threads=settings.threads,
                     say=say,
+                    epochs=resume_files.epochs_of(folder, left),
                 )
             _serve(folder, account, jobs, settings, _publishing(folder, report), cluster, plan)
         remote.refresh(folder)

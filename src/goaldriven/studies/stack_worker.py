@@ -39,9 +39,17 @@ def train_stacked(
 
 
 def train_together(
-    connection: Channel, folder: StudyFolder, networks: Sequence[NetworkSpec], settings: Settings
+    connection: Channel,
+    folder: StudyFolder,
+    networks: Sequence[NetworkSpec],
+    settings: Settings,
+    saved: Callable[[], None] | None = None,
 ) -> list[NetworkSpec]:
     """Train a stack and tell of each of its networks that is done.
+
+    Parameters
+    ----------
+    saved : called when there are new states to go on from, of all networks.
 
     Returns
     -------
@@ -49,7 +57,7 @@ def train_together(
     """
     left = dict.fromkeys(networks)
     try:
-        _train(connection, folder, networks, settings, left)
+        _train(connection, folder, networks, settings, left, saved)
     except (BrokenPipeError, ConnectionResetError):
         raise
     except StudyError as error:
@@ -71,16 +79,22 @@ def _train(
     networks: Sequence[NetworkSpec],
     settings: Settings,
     left: dict[NetworkSpec, None],
+    saved: Callable[[], None] | None,
 ) -> None:
     """Take every network out of ``left`` when its trajectory is on disk."""
     from goaldriven.training.checkpoints import checkpoint_path, save_checkpoint
     from goaldriven.training.measuring import Measurements
+    from goaldriven.training.resume import Checkpoints
     from goaldriven.training.stacked import train_stack
     from goaldriven.trajectories import write
     from goaldriven.trajectories.measured import write_measured
 
     measured: dict[NetworkSpec, Measurements] = {
         n: Measurements(n, settings.measurements) for n in networks if settings.measurements
+    }
+    resume = {
+        n: Checkpoints(folder.resume_path(n), settings.checkpoint_every, measured.get(n))
+        for n in networks
     }
 
     def on_record(epoch: int, trained: Network) -> None:
@@ -94,6 +108,7 @@ def _train(
         if network in measured:  # first, since a network with a trajectory counts as finished
             write_measured(measured[network].dataset(), folder.measurements_path(network))
         write(trajectory, folder.trajectory_path(network))
+        resume[network].clear()
         folder.unmark_running(network)
         del left[network]
         connection.send(Message("done", network_id=network.network_id))
@@ -106,4 +121,6 @@ def _train(
         finished=finished,
         progress=lambda network: connection.send(Message("epoch", network_id=network.network_id)),
         on_record=on_record,
+        checkpoints=resume,
+        saved=saved,
     )

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import multiprocessing
-from collections import deque
-from collections.abc import Callable, Sequence
+from collections import Counter, deque
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from itertools import groupby, pairwise
 from multiprocessing.connection import Connection
 from typing import Literal
@@ -44,25 +44,28 @@ def plan_stacks(
     jobs: int,
     say: Callable[[str], None] | None = None,
     find_size: FindSize | None = None,
+    epochs: Mapping[NetworkSpec, Collection[int]] | None = None,
 ) -> Pending:
     """The networks in stacks of at most ``size``.
 
-    A stack shares all but rule and seeds; networks whose rules alternate alignment with learning
-    are kept apart from the others, whose epochs have half the steps, and so is every rule that
-    repeats passes with noise, which shares none with others. Stacks are of about equal
-    size, and at least as many as there are jobs for them, where there are enough networks.
+    A stack shares all but rule and seeds, and an epoch to go on from; networks whose rules
+    alternate alignment with learning are kept apart from the others, whose epochs have half the
+    steps, and so is every rule that repeats passes with noise, which shares none with others.
+    Stacks are of about equal size, and at least as many as there are jobs for them, where there are
+    enough networks.
 
     Parameters
     ----------
     device, threads, jobs : of the run, for ``auto``.
     say : called with one line for every group of networks.
     find_size : finds what ``auto`` is; None for `trial`, on this machine.
+    epochs : those that networks can go on from; the others begin anew.
     """
     tell = say or (lambda _: None)
     if size == "off":
         return deque(networks)
     pending: Pending = deque()
-    for group in _groups(networks):
+    for group in _groups(networks, epochs or {}):
         most = -(-len(group) // max(jobs, 1))
         find = find_size or trial
         asked = find(group[:most], device, threads, jobs, tell) if size == "auto" else int(size)
@@ -77,13 +80,32 @@ def plan_stacks(
     return pending
 
 
-def _groups(networks: Sequence[NetworkSpec]) -> list[list[NetworkSpec]]:
+def _groups(
+    networks: Sequence[NetworkSpec], epochs: Mapping[NetworkSpec, Collection[int]]
+) -> list[list[NetworkSpec]]:
     def key(network: NetworkSpec) -> tuple[str, str]:
         return stack_key(network), company(network.rule)
 
     # By data seed first: networks that see the same stimuli share their drawing.
     ordered = sorted(networks, key=lambda n: (*key(n), n.data_seed, segment_key(n), n.model_seed))
-    return [list(group) for _, group in groupby(ordered, key)]
+    companies = [list(group) for _, group in groupby(ordered, key)]
+    return [group for members in companies for group in _of_one_epoch(members, epochs)]
+
+
+def _of_one_epoch(
+    networks: Sequence[NetworkSpec], epochs: Mapping[NetworkSpec, Collection[int]]
+) -> Iterator[list[NetworkSpec]]:
+    """Networks that can go on from one epoch, or all begin anew; as many together as can be.
+
+    A stack that was killed while it stored its states goes on whole, from the epoch before.
+    """
+    left = list(networks)
+    while left:
+        of = {network: epochs.get(network) or (-1,) for network in left}
+        counts = Counter(epoch for network in left for epoch in of[network])
+        most = max(counts, key=lambda epoch: (counts[epoch], epoch))
+        yield [network for network in left if most in of[network]]
+        left = [network for network in left if most not in of[network]]
 
 
 def _split(group: Sequence[NetworkSpec], size: int) -> list[NetworkSpec | tuple[NetworkSpec, ...]]:

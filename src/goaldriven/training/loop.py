@@ -19,7 +19,7 @@ from goaldriven.training.network import Network, build
 from goaldriven.training.numerics import autocast, divide, laid_out, micro_batches, products
 from goaldriven.training.ranks import ALONE, Ranks, train_batches
 from goaldriven.training.record import Recorder
-from goaldriven.training.resume import Checkpoints, Standing, refuse
+from goaldriven.training.resume import UNTRAINED, Checkpoints, Standing, refuse
 from goaldriven.training.trajectory import assemble
 
 Progress = Callable[[int, int], None]
@@ -27,8 +27,6 @@ Progress = Callable[[int, int], None]
 
 OnRecord = Callable[[int, Network], None]
 """Called with (epoch, network) after every record; it must leave the network as it is."""
-
-_UNTRAINED = Standing(-1, math.nan, {}, 0.0, 0.0)
 
 
 def train(
@@ -108,7 +106,7 @@ def _begin(
         except DataError as error:
             refuse(error)
     network = build(spec, device, runtime, ranks)
-    return network, Recorder(network), _UNTRAINED
+    return network, Recorder(network), UNTRAINED
 
 
 class _Training:

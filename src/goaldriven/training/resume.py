@@ -10,6 +10,7 @@ one before is taken, or training begins anew.
 
 from __future__ import annotations
 
+import math
 import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping
@@ -46,6 +47,10 @@ class Standing:
     records: Mapping[int, Record]
     seconds: float
     recording_seconds: float
+
+
+UNTRAINED = Standing(-1, math.nan, {}, 0.0, 0.0)
+"""Where a newly built network stands."""
 
 
 class Companion(Protocol):
@@ -85,15 +90,25 @@ class Checkpoints:
             return epoch % self._every.epochs == 0
         return time.monotonic() - self._last >= 60 * (self._every.minutes or 0.0)
 
-    def save(self, network: Network, recorder: Recorder, standing: Standing) -> None:
+    def save(
+        self,
+        network: Network,
+        recorder: Recorder,
+        standing: Standing,
+        state_of_network: Mapping[str, Any] | None = None,
+    ) -> None:
         """Write one, whole or not at all, and drop those before the last two.
+
+        Parameters
+        ----------
+        state_of_network : what there is instead of `network_state`.
 
         Raises
         ------
         StudyError : it cannot be written; names path and reason.
         """
         state = {
-            "network": network_state(network),
+            "network": network_state(network) if state_of_network is None else state_of_network,
             "before": recorder.state(),
             "standing": {
                 **vars(standing),
@@ -103,22 +118,36 @@ class Checkpoints:
         }
         write_state(checkpoint_path(self.folder, standing.epoch), state, _about(network.spec))
         self._last = time.monotonic()
-        for _, path in self._there()[_KEPT:]:
+        for _, path in self.there()[_KEPT:]:
             path.unlink(missing_ok=True)
         if self._saved is not None:
             self._saved()
+
+    def there(self) -> list[tuple[int, Path]]:
+        """(epoch, file), the latest first."""
+        found = [p for p in self.folder.glob(f"*{SUFFIX}") if p.stem.isdecimal()]
+        return sorted(((int(path.stem), path) for path in found), reverse=True)
+
+    def read(self, path: Path, spec: NetworkSpec) -> Any:
+        """The state in one of the files.
+
+        Raises
+        ------
+        DataError : it cannot be read, or is another network's.
+        """
+        return read_state(path, _about(spec))
 
     def latest(self, spec: NetworkSpec, ranks: Ranks) -> Iterator[tuple[Path, Any]]:
         """The readable ones, the latest first, as the first rank finds them.
 
         One that is not is named in a warning.
         """
-        there = ranks.told(self._there())
+        there = ranks.told(self.there())
         for _, path in there:
             state = None
             if ranks.first:
                 try:
-                    state = read_state(path, _about(spec))
+                    state = self.read(path, spec)
                 except DataError as error:
                     refuse(error)
             state = ranks.told(state)
@@ -150,15 +179,10 @@ class Checkpoints:
         """Remove them, when the network is finished; unless they are to be kept."""
         if self._every is not None and self._every.keep:
             return
-        for _, path in self._there():
+        for _, path in self.there():
             path.unlink(missing_ok=True)
         if self.folder.is_dir() and not any(self.folder.iterdir()):
             self.folder.rmdir()
-
-    def _there(self) -> list[tuple[int, Path]]:
-        """(epoch, file), the latest first."""
-        found = [p for p in self.folder.glob(f"*{SUFFIX}") if p.stem.isdecimal()]
-        return sorted(((int(path.stem), path) for path in found), reverse=True)
 
 
 def refuse(error: DataError) -> None:

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import fields
 from functools import partial
 from itertools import groupby
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -38,6 +39,7 @@ from goaldriven.rules.stacking import (
 from goaldriven.specs import NetworkSpec
 from goaldriven.specs.stacking import segment_key, stack_key
 from goaldriven.training.network import Network
+from goaldriven.training.stack_states import go_on_from, state_of
 from goaldriven.training.stack_steps import (
     Segment,
     Stimuli,
@@ -58,25 +60,25 @@ class Stack:
 
     Parameters
     ----------
-    specs : what to train; they share all but rule and seeds (`specs.stacking.stack_key`).
-    build : makes one network, as `goaldriven.training.build` does. Twice for the first of each
-        rule, whose second is the rule's leader.
+    networks : what to train; they share all but rule and seeds (`specs.stacking.stack_key`), and
+        have come as far as one another.
+    build : makes one network, as `goaldriven.training.build` does: the leader of each rule.
 
     Attributes
     ----------
-    networks : in the order of ``specs``.
+    networks : as given.
 
     Raises
     ------
     SpecError : the networks do not go together.
     """
 
-    def __init__(self, specs: Sequence[NetworkSpec], build: Build) -> None:
-        _check(specs)
-        self.networks = [build(spec) for spec in specs]
-        order = sorted(range(len(specs)), key=lambda i: self._rank(self.networks[i]))
+    def __init__(self, networks: Sequence[Network], build: Build) -> None:
+        check_together([network.spec for network in networks])
+        self.networks = list(networks)
+        order = sorted(range(len(networks)), key=lambda i: self._rank(networks[i]))
         self._order = order
-        rows = [self.networks[i] for i in order]
+        rows = [networks[i] for i in order]
         model = copy.deepcopy(rows[0].model)
         rules.detach(model)
         self._model = model
@@ -86,6 +88,8 @@ class Stack:
         self._kernels = self._stack_kernels(rows)
         self._rows = rows
         self._n_passes = max(segment.passes for segment in self._segments)
+        for segment in self._segments:
+            go_on_from(rows[segment.start : segment.stop], segment.leader)
 
     @staticmethod
     def _rank(network: Network) -> tuple[int, bool, str, int, int]:
@@ -159,8 +163,14 @@ class Stack:
                     module._buffers[buffer] = kernels[name][segment.start : segment.stop]
         return kernels
 
+    def state_of(self, network: Network) -> dict[str, Any]:
+        """All of one of the networks that training changes, as `resume.network_state` has it."""
+        row = next(i for i, one in enumerate(self._rows) if one is network)
+        segment = next(s for s in self._segments if s.start <= row < s.stop)
+        return state_of(network, segment.leader, row - segment.start)
+
     def train_epoch(self, epoch: int) -> list[float]:
-        """One epoch of steps; the mean training loss of each network, in the order of ``specs``."""
+        """One epoch of steps; the mean training loss of each network, in the order given."""
         task, spec = self._rows[0].task, self._rows[0].spec
         steps_per_pass = task.n_train // spec.batch_size
         totals = torch.zeros(len(self._rows), device=next(self._model.parameters()).device)
@@ -283,7 +293,13 @@ def _share_update_noise(leader: Network, members: Sequence[Network]) -> None:
         draw_updates_from(leader.optimizer, Streams(own))
 
 
-def _check(specs: Sequence[NetworkSpec]) -> None:
+def check_together(specs: Sequence[NetworkSpec]) -> None:
+    """Refuse networks that cannot make a stack.
+
+    Raises
+    ------
+    SpecError : there are none, or two that differ in more than rule and seeds.
+    """
     if not specs:
         raise SpecError("networks of a stack must be at least one, got none")
     for spec in specs:

@@ -94,7 +94,7 @@ def best_size(
     seconds = {1: _seconds(lambda: train_epoch(single, 0), device) / steps}
     for size in _sizes(len(specs), int(room // max(size_of_one, 1))):
         try:
-            stack = Stack(specs[:size], make)
+            stack = Stack(list(map(make, specs[:size])), make)
             taken = _seconds(partial(stack.train_epoch, 0), device)
         except torch.OutOfMemoryError:
             break

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
 
 import xarray as xr
 
 from goaldriven import tasks
 from goaldriven.specs import NetworkSpec
 from goaldriven.training.network import Network, build
-from goaldriven.training.record import Record, Recorder
-from goaldriven.training.stack import Build, Stack
+from goaldriven.training.record import Recorder
+from goaldriven.training.resume import Checkpoints, Standing
+from goaldriven.training.stack import Build, Stack, check_together
+from goaldriven.training.stack_states import begin
 from goaldriven.training.trajectory import assemble
 
 Progress = Callable[[NetworkSpec], None]
@@ -26,16 +27,19 @@ Finished = Callable[[NetworkSpec, xr.Dataset], None]
 """Called with a network and its trajectory as it ends: those that diverge end first."""
 
 
-@dataclass
 class _Member:
-    """One network of the stack while it trains."""
+    """One network of the stack while it trains.
 
-    network: Network
-    recorder: Recorder
-    records: dict[int, Record] = field(default_factory=dict)
-    recording_seconds: float = 0.0
-    training_loss: float = math.nan
-    over: bool = False
+    ``seconds_before``: of training, before the stack began or went on.
+    """
+
+    def __init__(self, network: Network, recorder: Recorder, standing: Standing) -> None:
+        self.network, self.recorder = network, recorder
+        self.records = dict(standing.records)
+        self.training_loss = standing.training_loss
+        self.recording_seconds = standing.recording_seconds
+        self.seconds_before = standing.seconds - standing.recording_seconds
+        self.over = False
 
 
 def train_stack(
@@ -46,6 +50,8 @@ def train_stack(
     progress: Progress | None = None,
     on_record: OnRecord | None = None,
     build: Build | None = None,
+    checkpoints: Mapping[NetworkSpec, Checkpoints] | None = None,
+    saved: Callable[[], None] | None = None,
 ) -> None:
     """Train networks together that share all but rule and seeds; see `Stack`.
 
@@ -59,62 +65,127 @@ def train_stack(
     specs : what to train.
     device : a torch device.
     build : makes one network; None for `goaldriven.training.build`, with one task for all.
+    checkpoints : of each network, where it goes on from and leaves more, as if it trained by
+        itself. They are made of all networks at once, and gone on from at the latest epoch of which
+        all have one; the same networks in a stack then end with the bits of never interrupted.
+    saved : called after checkpoints of all networks were written.
 
     Raises
     ------
     SpecError : the networks do not go together.
     DataError : the task's data cannot be used.
+    StudyError : a checkpoint cannot be written.
     """
-    started = time.perf_counter()
-    stack = Stack(specs, build or builder(specs[0], device))
-    members = [_Member(network, Recorder(network)) for network in stack.networks]
-    recording = 0.0
+    check_together(specs)
+    started, own, make = time.perf_counter(), checkpoints or {}, build or builder(specs[0], device)
+    begun = begin(specs, own, make)
+    course = _Course(begun, make, started, finished, progress, on_record, own, saved)
+    course.go_on(begun[0][2].epoch + 1)
 
-    def end(member: _Member, outcome: str) -> None:
+
+class _Course:
+    """The course of a stack's training."""
+
+    def __init__(
+        self,
+        begun: Sequence[tuple[Network, Recorder, Standing]],
+        build: Build,
+        started: float,
+        finished: Finished,
+        progress: Progress | None,
+        on_record: OnRecord | None,
+        checkpoints: Mapping[NetworkSpec, Checkpoints],
+        saved: Callable[[], None] | None,
+    ) -> None:
+        self.members = [_Member(*one) for one in begun]
+        self.stack = Stack([member.network for member in self.members], build)
+        self.started, self.recording = started, 0.0
+        self.finished, self.progress, self.on_record = finished, progress, on_record
+        self.checkpoints, self.saved = checkpoints, saved
+
+    @property
+    def left(self) -> list[_Member]:
+        return [member for member in self.members if not member.over]
+
+    def go_on(self, first: int) -> None:
+        """Train to the end, from epoch ``first`` on."""
+        spec = self.members[0].network.spec
+        for _ in range(1, first):
+            self.tell()
+        for epoch in range(first, spec.epochs + 1):
+            if epoch > 0:
+                self.train(epoch)
+            if epoch % spec.record_every == 0:
+                self.record(epoch)
+            if not self.left:
+                return
+            if epoch > 0:
+                self.tell()
+            if 0 < epoch < spec.epochs:
+                self.save(epoch)
+        for member in self.left:
+            self.end(member, "trained")
+
+    def train(self, epoch: int) -> None:
+        losses = self.stack.train_epoch(epoch - 1)
+        for member, loss in zip(self.members, losses, strict=True):
+            member.training_loss = loss
+            if not member.over and not math.isfinite(loss):
+                self.end(member, "diverged")
+
+    def record(self, epoch: int) -> None:
+        for member in self.left:
+            before = time.perf_counter()
+            record = member.records[epoch] = member.recorder.measure(member.training_loss)
+            if self.on_record is not None:
+                self.on_record(epoch, member.network)
+            seconds = time.perf_counter() - before
+            member.recording_seconds += seconds
+            self.recording += seconds
+            if not math.isfinite(record.loss):
+                self.end(member, "diverged")
+
+    def tell(self) -> None:
+        if self.progress is not None:
+            for member in self.left:
+                self.progress(member.network.spec)
+
+    def save(self, epoch: int) -> None:
+        """Checkpoints of all that are left, where one of them is due."""
+        kept = [(m, self.checkpoints.get(m.network.spec)) for m in self.left]
+        if not any(checkpoints is not None and checkpoints.due(epoch) for _, checkpoints in kept):
+            return
+        for member, checkpoints in kept:
+            if checkpoints is not None:
+                standing, state = self.standing(member, epoch), self.stack.state_of(member.network)
+                checkpoints.save(member.network, member.recorder, standing, state)
+        if self.saved is not None:
+            self.saved()
+
+    def standing(self, member: _Member, epoch: int) -> Standing:
+        share = (time.perf_counter() - self.started - self.recording) / len(self.members)
+        return Standing(
+            epoch,
+            member.training_loss,
+            member.records,
+            member.seconds_before + share + member.recording_seconds,
+            member.recording_seconds,
+        )
+
+    def end(self, member: _Member, outcome: str) -> None:
         member.over = True
-        shared = time.perf_counter() - started - recording
+        standing = self.standing(member, member.network.spec.epochs)
         trajectory = assemble(
             member.network,
             member.records,
             outcome=outcome,
-            seconds=shared / len(members) + member.recording_seconds,
-            recording_seconds=member.recording_seconds,
+            seconds=standing.seconds,
+            recording_seconds=standing.recording_seconds,
         )
-        finished(member.network.spec, trajectory)
-
-    for epoch in range(specs[0].epochs + 1):
-        if epoch > 0:
-            losses = stack.train_epoch(epoch - 1)
-            for member, loss in zip(members, losses, strict=True):
-                member.training_loss = loss
-                if not member.over and not math.isfinite(loss):
-                    end(member, "diverged")
-        for member in [m for m in members if not m.over]:
-            if epoch % specs[0].record_every == 0:
-                recording += _record(member, epoch, on_record)
-                if not math.isfinite(member.records[epoch].loss):
-                    end(member, "diverged")
-                    continue
-            if progress is not None and epoch > 0:
-                progress(member.network.spec)
-        if all(member.over for member in members):
-            return
-    for member in [m for m in members if not m.over]:
-        end(member, "trained")
+        self.finished(member.network.spec, trajectory)
 
 
 def builder(spec: NetworkSpec, device: str) -> Build:
     """`goaldriven.training.build` with one task for all networks of a stack."""
     task = tasks.load(spec.task, device=device)
     return lambda one: build(one, device, task=task)
-
-
-def _record(member: _Member, epoch: int, on_record: OnRecord | None) -> float:
-    """Record one network; the seconds that took."""
-    before = time.perf_counter()
-    member.records[epoch] = member.recorder.measure(member.training_loss)
-    if on_record is not None:
-        on_record(epoch, member.network)
-    seconds = time.perf_counter() - before
-    member.recording_seconds += seconds
-    return seconds

@@ -104,7 +104,7 @@ class _Driver:
             networks = _together(item)
             self.attempts += 1
             flight = _Flight(networks, f"{networks[0].network_id}/{self.attempts}")
-            has_state = len(networks) == 1 and bool(resume_files.states(self.folder, networks[0]))
+            has_state = any(resume_files.states(self.folder, network) for network in networks)
             order = Order(self.folder, networks, self.settings, self.token, has_state)
             reference = self.task.remote(pickle.dumps(order), self.board, flight.key)
             self.flights[reference] = flight
@@ -190,8 +190,12 @@ class _Driver:
             flight.epochs[network.network_id] = max(now, before)
 
     def state(self, flight: _Flight) -> Files:
-        """The latest state of a network that the driver's folder has."""
-        paths = resume_files.states(self.folder, flight.networks[0])[:1]
+        """The states of networks that the driver's folder has: the latest of one, of a stack all.
+
+        The latest of a stack's may be of different epochs, where its networks were put together.
+        """
+        paths = [p for n in flight.networks for p in resume_files.states(self.folder, n)]
+        paths = paths[:1] if len(flight.networks) == 1 else paths
         return {p.relative_to(self.folder.path).as_posix(): p.read_bytes() for p in paths}
 
     def take(self, flight: _Flight) -> None:
@@ -201,7 +205,8 @@ class _Driver:
             write_bytes(self.folder.path / name, content)
         if parcel:
             self.board.take.remote(flight.key, number)
-            resume_files.prune(self.folder, flight.networks[0])
+            for network in flight.networks:
+                resume_files.prune(self.folder, network)
 
     def land(self, reference: Any, flight: _Flight) -> None:
         """A task has ended, one way or another."""

@@ -6,7 +6,6 @@ import tempfile
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 from typing import Protocol
 
@@ -34,7 +33,7 @@ class Order:
     networks : one, or several that train as one program.
     token : path of a file that the driver put into the folder; a node that sees it shares the
         folder's file system.
-    has_state : whether the driver's folder has a state of the network to go on from.
+    has_state : whether the driver's folder has states of the networks to go on from.
     """
 
     folder: StudyFolder
@@ -72,11 +71,11 @@ class Delivery:
 class Away(Protocol):
     """Where files go that are made in a temporary folder of a node."""
 
-    def begin(self, network: NetworkSpec) -> None:
-        """Fetch a state that the network can go on from, if there is one."""
+    def begin(self) -> None:
+        """Fetch the states that the networks can go on from, if there are any."""
 
-    def saved(self, network: NetworkSpec) -> None:
-        """There is a new state."""
+    def saved(self) -> None:
+        """There is a new state of each network that is not finished."""
 
     def done(self, network: NetworkSpec) -> None:
         """The network is finished."""
@@ -126,18 +125,19 @@ def fulfil(order: Order | TrialOrder, line: Line) -> Delivery | tuple[int, str]:
 def _train(order: Order, folder: StudyFolder, line: Line, away: Away | None) -> tuple[Message, ...]:
     """Into a folder of this node; what came of it."""
     channel = _Channel(order.networks, line, away)
-    if len(order.networks) > 1:
-        train_together(channel, folder, order.networks, order.settings)
-        return tuple(channel.messages)
-    (network,) = order.networks
+    saved = None if away is None else away.saved
     try:
         if away is not None:
-            away.begin(network)
-        saved = None if away is None else partial(away.saved, network)
-        message = train_one(channel, folder, network, order.settings, saved=saved)
-        channel.send(Message(message.kind, message.text, network.network_id))
+            away.begin()
+        if len(order.networks) > 1:
+            train_together(channel, folder, order.networks, order.settings, saved)
+        else:
+            (network,) = order.networks
+            message = train_one(channel, folder, network, order.settings, saved=saved)
+            channel.send(Message(message.kind, message.text, network.network_id))
     except StudyError as error:
-        channel.messages.append(Message("storage", str(error), network.network_id))
+        first = order.networks[0].network_id
+        channel.messages.append(Message("storage", str(error), first))
     return tuple(channel.messages)
 
 
@@ -171,16 +171,18 @@ class _Uploads:
     line: Line
     order: Order
 
-    def begin(self, network: NetworkSpec) -> None:
-        there = resume_files.download(self.remote, self.local, network)
-        if not there and self.order.has_state:  # what was begun on the driver's machine
+    def begin(self) -> None:
+        networks = self.order.networks
+        there = [resume_files.download(self.remote, self.local, n) for n in networks]
+        if not any(there) and self.order.has_state:  # what was begun on the driver's machine
             _write(self.local, self.line.want())
 
-    def saved(self, network: NetworkSpec) -> None:
-        for path in remote.files_of(self.local, network):
-            self.remote.upload(path, _name(self.local, path))
-            path.unlink()  # kept weights, which leave as they arrive
-        resume_files.upload(self.remote, self.local, network)
+    def saved(self) -> None:
+        for network in _saved(self.local, self.order.networks):
+            for path in remote.files_of(self.local, network):
+                self.remote.upload(path, _name(self.local, path))
+                path.unlink()  # kept weights, which leave as they arrive
+            resume_files.upload(self.remote, self.local, network)
 
     def done(self, network: NetworkSpec) -> None:
         remote.upload_network(self.remote, self.local, network)
@@ -204,18 +206,22 @@ class _Parcels:
     posted: float = 0.0
     arrived: set[str] = field(default_factory=set)
 
-    def begin(self, network: NetworkSpec) -> None:
+    def begin(self) -> None:
         if self.order.has_state:
             _write(self.local, self.line.want())
 
-    def saved(self, network: NetworkSpec) -> None:
+    def saved(self) -> None:
         if time.monotonic() - self.posted < POST_EVERY:
             return
         self.arrived |= set().union(*(self.sent[number] for number in self.line.taken()))
-        paths = [*self._new(network), resume_files.states(self.local, network)[0]]
+        paths = [
+            path
+            for network in _saved(self.local, self.order.networks)
+            for path in (*self._new(network), resume_files.states(self.local, network)[0])
+        ]
         size = sum(path.stat().st_size for path in paths)
         if size > ROOM:
-            self._complain(network, size)
+            self._complain(size)
         elif self.line.ask(size):
             self.posted = time.monotonic()
             parcel = {_name(self.local, path): path.read_bytes() for path in paths}
@@ -242,13 +248,20 @@ class _Parcels:
         files = remote.files_of(self.local, network)
         return [path for path in files if _name(self.local, path) not in self.arrived]
 
-    def _complain(self, network: NetworkSpec, size: int) -> None:
+    def _complain(self, size: int) -> None:
         self.posted = float("inf")  # once
+        first, more = self.order.networks[0].label, len(self.order.networks) - 1
+        whose = f"{first} and the {more} stacked with it" if more else first
         self.line.note(
-            f"{network.label}: its state to go on from has {size / 2**20:.0f} MiB, more than the "
+            f"{whose}: the state to go on from has {size / 2**20:.0f} MiB, more than the "
             f"{ROOM / 2**20:.0f} that are sent through the driver; without a shared folder or a "
-            "URL it will start anew if its node is lost"
+            "URL training will start anew if its node is lost"
         )
+
+
+def _saved(folder: StudyFolder, networks: Sequence[NetworkSpec]) -> list[NetworkSpec]:
+    """Those of which there are new states: all that are not finished."""
+    return [n for n in networks if not folder.is_finished(n)]
 
 
 def _keeps_states(settings: Settings) -> bool:
