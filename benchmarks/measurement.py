@@ -1,12 +1,13 @@
 """What recording under many measurement conditions costs, relative to recording one.
 
-    python benchmarks/measurement.py [--repetitions 5] [--threads 1]
+    python benchmarks/measurement.py [--repetitions 5] [--threads 1] [--sets electrophysiology …]
 
 One is `goaldriven.observables.record`: all units without noise. Repetitions are interleaved in one
 process, and the ratio is the median over repetitions, in CPU time where there is one thread (see
-recording.py). Beside it is how many times as many weights and activities the conditions read as
-one record does: where that is large (a thousand of a thousand units, fifty times), so is the cost.
-Prints a Markdown table.
+recording.py). Beside it are the same relative to one condition of the set recorded by itself, the
+mean of them (a condition with noise costs more than a record without), and how many times as many
+weights and activities the conditions read as one record does: where that is large (a thousand of a
+thousand units, fifty times), so is the cost. Prints a Markdown table.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from goaldriven import observables
 from goaldriven.specs.measurement import MeasurementSpec
 from goaldriven.studies.measuring import load_measurements
 
-NETWORKS = ("knet4 half width, digits", "resnet10")
+NETWORKS = ("knet4 half width, digits", "knet5", "resnet10")
 
 
 def conditions() -> dict[str, tuple[MeasurementSpec, ...]]:
@@ -60,17 +61,26 @@ def values_read(model: nn.Module, x: Tensor, specs: Sequence[MeasurementSpec]) -
 
 
 def ratios(
-    network: str, repetitions: int, clock: Callable[[], float]
-) -> tuple[float, dict[str, tuple[int, float, float]]]:
-    """Milliseconds of one record; for each set its size, its cost and its values, relative."""
+    network: str, names: Sequence[str] | None, repetitions: int, clock: Callable[[], float]
+) -> tuple[float, dict[str, tuple[int, float, float, float]]]:
+    """Milliseconds of one record; for each set its size, its costs and its values, relative."""
     model, batches = make(network, "cpu")
     n_stimuli = sum(map(len, batches))
-    sets = conditions()
+    sets = {name: specs for name, specs in conditions().items() if not names or name in names}
 
     def measuring(specs: tuple[MeasurementSpec, ...]) -> Callable[[], object]:
         return lambda: observables.record_measured(
             model, model.layers, batches, specs, n_stimuli=n_stimuli
         )
+
+    def seconds(step: Callable[[], object]) -> float:
+        start = clock()
+        step()
+        return clock() - start
+
+    def singly(specs: tuple[MeasurementSpec, ...]) -> float:
+        """Mean seconds of a condition by itself."""
+        return statistics.mean(seconds(measuring((spec,))) for spec in specs)
 
     steps = (
         lambda: observables.record(model, model.layers, batches),
@@ -80,7 +90,9 @@ def ratios(
     found = {}
     for (name, specs), times in zip(sets.items(), many, strict=True):
         ratio = statistics.median(t / o for t, o in zip(times, one, strict=True))
-        found[name] = (len(specs), ratio, values_read(model, torch.cat(batches), specs))
+        alone = statistics.median(singly(specs) for _ in range(min(repetitions, 3)))
+        of_one = statistics.median(times) / alone
+        found[name] = (len(specs), ratio, of_one, values_read(model, torch.cat(batches), specs))
     return 1e3 * statistics.median(one), found
 
 
@@ -88,18 +100,19 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--repetitions", type=int, default=5)
     parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--sets", nargs="+", choices=tuple(conditions()), help="all by default")
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     clock = clock_for("cpu", arguments.threads)
-    print("| network | one record (ms) | conditions | number | cost | cost of 50 | values read |")
+    heads = ("network", "one record (ms)", "conditions", "number", "cost", "over one of them")
+    print("| " + " | ".join((*heads, "values read")) + " |")
     print("|---|---|---|---|---|---|---|")
     for network in NETWORKS:
-        milliseconds, found = ratios(network, arguments.repetitions, clock)
-        for name, (number, ratio, values) in found.items():
-            fifty = f"{1 + (ratio - 1) * 50 / number:.1f}×" if number > 1 else ""
+        milliseconds, found = ratios(network, arguments.sets, arguments.repetitions, clock)
+        for name, (number, ratio, of_one, values) in found.items():
             print(
-                f"| {network} | {milliseconds:.1f} | {name} | {number} | {ratio:.2f}× | {fifty} | "
-                f"{values:.2f}× |"
+                f"| {network} | {milliseconds:.1f} | {name} | {number} | {ratio:.2f}× | "
+                f"{of_one:.2f}× | {values:.2f}× |"
             )
 
 
