@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import pytest
 import torch
@@ -10,8 +12,10 @@ from torch import nn
 from goaldriven.errors import SpecError
 from goaldriven.rules.feedback import BUFFER
 from goaldriven.rules.stacking import stack_layers
+from goaldriven.specs.runtime import RuntimeOptions
 from goaldriven.training import build, loop, train
 from goaldriven.training.loop import train_epoch
+from goaldriven.training.record import Recorder
 from goaldriven.training.stack import Stack
 from goaldriven.training.stacked import train_stack
 
@@ -225,3 +229,34 @@ def test_what_does_not_go_together_is_refused():
         Stack([build(spec()), build(spec(batch_size=8))], build)
     with pytest.raises(SpecError, match="at least one"):
         Stack([], build)
+
+
+@pytest.mark.parametrize("precision", ["float32", "tf32"])
+def test_steps_round_as_those_of_single_training_and_records_never(precision, monkeypatch):
+    """PyTorch's own default would round convolutions to TF32 on a GPU."""
+    seen = {"steps": set(), "records": set()}
+
+    def noted(kind, function):
+        def call(*given):
+            switches = torch.backends.cudnn, torch.backends.cuda.matmul
+            seen[kind] |= {switch.allow_tf32 for switch in switches}
+            return function(*given)
+
+        return call
+
+    monkeypatch.setattr(Stack, "train_epoch", noted("steps", Stack.train_epoch))
+    monkeypatch.setattr(Recorder, "measure", noted("records", Recorder.measure))
+    found = []
+    train_stack(
+        [spec(rule="fa", model_seed=seed) for seed in (0, 1)],
+        finished=lambda one, trajectory: found.append(trajectory),
+        runtime=RuntimeOptions(precision=precision),
+    )
+    assert seen == {"steps": {precision == "tf32"}, "records": {False}}
+    assert {json.loads(t.attrs["runtime"])["precision"] for t in found} == {precision}
+
+
+@pytest.mark.parametrize("options", [{"precision": "bf16"}, {"compile": True}, {"micro_batch": 8}])
+def test_options_that_stacks_do_not_have_are_refused(options):
+    with pytest.raises(SpecError, match="in float32 or tf32, with the default layout"):
+        train_stack([spec()], finished=print, runtime=RuntimeOptions(**options))

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 
+from goaldriven.errors import SpecError
 from goaldriven.specs.credit import LearnedFeedback, NodePerturbation, WeightPerturbation
 from goaldriven.specs.network import NetworkSpec
 from goaldriven.specs.rule import RuleSpec
+from goaldriven.specs.runtime import RuntimeOptions
 
 _REPEATING = (WeightPerturbation, NodePerturbation, LearnedFeedback)
 
@@ -37,3 +39,19 @@ def segment_key(network: NetworkSpec) -> str:
     rule = network.rule.model_dump_json()
     primitives = getattr(network.rule.credit, "primitive_weights", {})
     return f"{rule}{network.network_id if 'angle' in primitives else ''}"
+
+
+def check_stackable(runtime: RuntimeOptions) -> None:
+    """Refuse what stacks are not computed with: only the precision of products may be chosen.
+
+    Raises
+    ------
+    SpecError : naming what there may be.
+    """
+    if runtime.precision == "bf16" or runtime != RuntimeOptions(precision=runtime.precision):
+        default = RuntimeOptions().model_dump()
+        given = {k: v for k, v in runtime.model_dump().items() if v != default[k]}
+        raise SpecError(
+            "stacks must be trained in float32 or tf32, with the default layout, compilation, "
+            f"micro-batches and batch norm, got {given}"
+        )

@@ -17,7 +17,7 @@ from multiprocessing.process import BaseProcess
 
 from goaldriven.errors import StudyError
 from goaldriven.specs import NetworkSpec
-from goaldriven.specs.runtime import DEFAULT
+from goaldriven.specs.stacking import check_stackable
 from goaldriven.studies import remote, resume_files
 from goaldriven.studies.executors.ray_cluster import RayOptions
 from goaldriven.studies.folder import StudyFolder, clear_partial
@@ -103,16 +103,14 @@ def run_study(
     Raises
     ------
     StudyError : the folder is in use by another run, or cannot be written any more.
+    SpecError : stacks have no such options; see `check_stackable`.
     KeyboardInterrupt : after the workers have been stopped.
     """
     if jobs is not None and jobs < 1:
         raise StudyError(f"jobs must be at least 1, got {jobs}")
     every = settings.checkpoint_every
-    if stack != "off" and settings.runtime != DEFAULT:
-        raise StudyError(
-            "stack must be off with other than the default precision, layout, compilation and "
-            f"micro-batches, got {stack!r}"
-        )
+    if stack != "off":
+        check_stackable(settings.runtime)
     chosen = tuple(networks) if networks is not None else folder.study.networks()
     left = [n for n in chosen if not folder.is_finished(n)]
     failed_before = [n for n in left if folder.failure_path(n).exists()]

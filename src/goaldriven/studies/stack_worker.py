@@ -121,6 +121,7 @@ def _train(
         finished=finished,
         progress=lambda network: connection.send(Message("epoch", network_id=network.network_id)),
         on_record=on_record,
+        runtime=settings.runtime,
         checkpoints=resume,
         saved=saved,
     )

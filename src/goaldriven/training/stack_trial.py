@@ -16,9 +16,11 @@ from torch import Tensor
 
 from goaldriven import tasks
 from goaldriven.specs import NetworkSpec
+from goaldriven.specs.runtime import DEFAULT
 from goaldriven.tasks.base import Batch
 from goaldriven.training.loop import train_epoch
 from goaldriven.training.network import Network, build
+from goaldriven.training.numerics import products
 from goaldriven.training.stack import Stack
 
 _STEPS, _REPETITIONS = 4, 3
@@ -66,10 +68,13 @@ class _Few:
         return itertools.islice(batches, self.n_train // batch_size)
 
 
+@products(DEFAULT)
 def best_size(
     specs: Sequence[NetworkSpec], *, device: str = "cpu", threads: int = 1, jobs: int = 1
 ) -> Trial:
     """Try stacks of 2, 4, 8, … of ``specs``, until they no longer gain or memory would not do.
+
+    In float32, whatever the precision of the run.
 
     Parameters
     ----------

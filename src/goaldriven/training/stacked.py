@@ -10,7 +10,10 @@ import xarray as xr
 
 from goaldriven import tasks
 from goaldriven.specs import NetworkSpec
+from goaldriven.specs.runtime import DEFAULT, RuntimeOptions
+from goaldriven.specs.stacking import check_stackable
 from goaldriven.training.network import Network, build
+from goaldriven.training.numerics import products
 from goaldriven.training.record import Recorder
 from goaldriven.training.resume import Checkpoints, Standing
 from goaldriven.training.stack import Build, Stack, check_together
@@ -50,6 +53,7 @@ def train_stack(
     progress: Progress | None = None,
     on_record: OnRecord | None = None,
     build: Build | None = None,
+    runtime: RuntimeOptions = DEFAULT,
     checkpoints: Mapping[NetworkSpec, Checkpoints] | None = None,
     saved: Callable[[], None] | None = None,
 ) -> None:
@@ -65,6 +69,7 @@ def train_stack(
     specs : what to train.
     device : a torch device.
     build : makes one network; None for `goaldriven.training.build`, with one task for all.
+    runtime : float32 or TF32, as in single training; see `specs.stacking.check_stackable`.
     checkpoints : of each network, where it goes on from and leaves more, as if it trained by
         itself. They are made of all networks at once, and gone on from at the latest epoch of which
         all have one; the same networks in a stack then end with the bits of never interrupted.
@@ -72,15 +77,18 @@ def train_stack(
 
     Raises
     ------
-    SpecError : the networks do not go together.
+    SpecError : the networks do not go together, or stacks have no such options.
     DataError : the task's data cannot be used.
     StudyError : a checkpoint cannot be written.
     """
     check_together(specs)
-    started, own, make = time.perf_counter(), checkpoints or {}, build or builder(specs[0], device)
-    begun = begin(specs, own, make)
-    course = _Course(begun, make, started, finished, progress, on_record, own, saved)
-    course.go_on(begun[0][2].epoch + 1)
+    check_stackable(runtime)
+    started, own = time.perf_counter(), checkpoints or {}
+    make = build or builder(specs[0], device, runtime)
+    with products(runtime):
+        begun = begin(specs, own, make)
+        course = _Course(begun, make, started, finished, progress, on_record, own, saved)
+        course.go_on(begun[0][2].epoch + 1)
 
 
 class _Course:
@@ -136,9 +144,10 @@ class _Course:
     def record(self, epoch: int) -> None:
         for member in self.left:
             before = time.perf_counter()
-            record = member.records[epoch] = member.recorder.measure(member.training_loss)
-            if self.on_record is not None:
-                self.on_record(epoch, member.network)
+            with products(DEFAULT):
+                record = member.records[epoch] = member.recorder.measure(member.training_loss)
+                if self.on_record is not None:
+                    self.on_record(epoch, member.network)
             seconds = time.perf_counter() - before
             member.recording_seconds += seconds
             self.recording += seconds
@@ -185,7 +194,7 @@ class _Course:
         self.finished(member.network.spec, trajectory)
 
 
-def builder(spec: NetworkSpec, device: str) -> Build:
+def builder(spec: NetworkSpec, device: str, runtime: RuntimeOptions = DEFAULT) -> Build:
     """`goaldriven.training.build` with one task for all networks of a stack."""
     task = tasks.load(spec.task, device=device)
-    return lambda one: build(one, device, task=task)
+    return lambda one: build(one, device, runtime, task=task)
