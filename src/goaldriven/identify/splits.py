@@ -12,6 +12,9 @@ from numpy.typing import NDArray
 
 from goaldriven.errors import IdentificationError
 
+SAME_START = ("task", "architecture", "model_seed")
+"""What networks share that start from the same forward weights, under whatever rule."""
+
 TEST_SHARE = 0.25
 
 
@@ -78,7 +81,7 @@ def by_network(
     seed : of the draws.
     group : coordinates whose values together label what is kept on one side. Networks that share
         task, architecture and ``model_seed`` start from the same forward weights under every rule:
-        ``("task", "architecture", "model_seed")`` keeps those together too.
+        `SAME_START` keeps those together too.
 
     Raises
     ------

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from goaldriven.errors import DataError, IdentificationError
@@ -21,6 +22,7 @@ from goaldriven.identify.experiments import (
 from goaldriven.identify.experiments.material import OBSERVABLES
 from goaldriven.identify.experiments.results import interval, save
 from goaldriven.identify.experiments.undersampling import counts
+from goaldriven.identify.splits import SAME_START
 
 from ..made_up import make_examples
 
@@ -164,6 +166,11 @@ def test_twins_of_equal_start_on_both_sides_push_accuracy_below_chance(material_
     together = mean_of(results, split_kind="task+architecture+model_seed", **ALL)
     apart = mean_of(results, split_kind="network", **ALL)
     assert apart < 0.15 < together
+    columns = [twins[name].values.astype(str) for name in SAME_START]
+    starts = {"/".join(row) for row in zip(*columns, strict=True)}
+    assert set(results.verdicts["cluster"]) == starts
+    later = run(experiment("permuted_labels"), material_of(twins, n_splits=2)).verdicts
+    assert later["cluster"].equals(later["network"])
 
 
 def test_pairs_find_the_two_rules_that_are_one(material_of, lean):
@@ -231,6 +238,21 @@ def test_the_interval_is_of_networks(material_of):
     error = np.sqrt((weight**2 * within).sum())
     assert high - low == pytest.approx(2 * 1.96 * error, rel=0.15, abs=0.01)
     assert low - 1e-12 <= per_network.mean() <= high + 1e-12
+
+
+def test_networks_of_one_cluster_are_drawn_together():
+    """Sixteen clusters, each named right or wrong as a whole: 64 networks are no more than 16."""
+    rows = [
+        {"network": f"{cluster}{rule}", "cluster": str(cluster), "rule": rule, "layers": 3,
+         "layers_correct": 3 * (cluster % 2), "correct": cluster % 2}
+        for cluster in range(16)
+        for rule in "abcd"
+    ]  # fmt: skip
+    verdicts = pd.DataFrame(rows)
+    low, high = interval(verdicts, "layer_accuracy")
+    assert high - low == pytest.approx(2 * 1.96 * np.sqrt(0.25 / 16), rel=0.15)
+    low, high = interval(verdicts.drop(columns="cluster"), "layer_accuracy")
+    assert high - low == pytest.approx(2 * 1.96 * np.sqrt(0.25 / 64), rel=0.15)
 
 
 def test_what_a_study_cannot_answer_is_said():

@@ -14,7 +14,7 @@ from goaldriven.errors import IdentificationError
 from goaldriven.identify.classifiers import GRIDS
 from goaldriven.identify.experiments.cells import Cell, Scalar
 from goaldriven.identify.identification import OBSERVABLES
-from goaldriven.identify.splits import Split, by_layer, by_network
+from goaldriven.identify.splits import SAME_START, Split, by_layer, by_network
 from goaldriven.trajectories import admissible, load_networks, to_examples, trained
 
 CURVES = ("loss", "metric")
@@ -90,7 +90,7 @@ class Material:
         given = self.examples if examples is None else examples
         if kind == "layer":
             return by_layer(given, self.n_splits, self.seed)
-        group = ("network",) if kind == "network" else ("task", "architecture", "model_seed")
+        group = ("network",) if kind == "network" else SAME_START
         return by_network(given, self.n_splits, self.seed, group)
 
     def cells(

@@ -7,9 +7,12 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import xarray as xr
+from numpy.typing import NDArray
 
 from goaldriven.identify.experiments.cache import Fit
 from goaldriven.identify.experiments.cells import WHOLE, Cell
+from goaldriven.identify.splits import SAME_START
 
 Row = dict[str, Any]
 
@@ -29,11 +32,13 @@ def conditions(cell: Cell, test: str) -> Row:
 def verdicts_of(cell: Cell, fit: Fit) -> list[Row]:
     """One row per tested network: how many of its layers, and whether it itself, were named right.
 
-    The verdict on a network is the rule with the highest mean probability over its layers.
+    The verdict on a network is the rule with the highest mean probability over its layers. Networks
+    of one ``cluster`` are not independent of each other, see `_clusters`.
     """
     rows = []
     rules = cell.train["rule"].values.astype(str)[cell.split.test]
     networks = cell.train["network"].values[cell.split.test]
+    clusters = _clusters(cell.train)[cell.split.test]
     for test, scores in fit.scores.items():
         right = fit.classes[scores.argmax(axis=1)] == rules
         for network in dict.fromkeys(networks.tolist()):
@@ -42,11 +47,22 @@ def verdicts_of(cell: Cell, fit: Fit) -> list[Row]:
             rule, verdict = str(rules[layers][0]), str(fit.classes[mean.argmax()])
             rows.append(
                 conditions(cell, test)
-                | {"network": str(network), "rule": rule, "verdict": verdict,
+                | {"network": str(network), "cluster": str(clusters[layers][0]), "rule": rule,
+                   "verdict": verdict,
                    "correct": int(rule == verdict), "probability": float(mean.max()),
                    "layers": int(layers.sum()), "layers_correct": int(right[layers].sum())}
             )  # fmt: skip
     return rows
+
+
+def _clusters(examples: xr.Dataset) -> NDArray[np.str_]:
+    """Of each example, what all that is not independent of it has in common: its network.
+
+    Before learning, networks that start from the same forward weights are the same network.
+    """
+    initial = examples["epoch"].values.tolist() == [0]
+    columns = [examples[n].values.astype(str) for n in (SAME_START if initial else ("network",))]
+    return np.array(["/".join(row) for row in zip(*columns, strict=True)])
 
 
 def metrics_of(cell: Cell, verdicts: pd.DataFrame) -> list[Row]:

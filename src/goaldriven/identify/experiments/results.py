@@ -51,8 +51,9 @@ class Results:
         Columns: the condition's, ``classifier``, ``split_kind``, ``metric`` (``layer_accuracy`` or
         ``network_accuracy``), ``mean``, ``sem`` (over splits, s/√n; NaN for one), ``low`` and
         ``high`` (95% of 1,000 bootstraps of networks within rules, each network by its mean over
-        the splits that test it), ``chance`` (of layers or networks), ``best_constant`` (what always
-        naming one rule would reach on layers), ``splits``, ``networks``.
+        the splits that test it; see `interval`), ``chance`` (of layers or networks),
+        ``best_constant`` (what always naming one rule would reach on layers), ``splits``,
+        ``networks``.
         """
         # Other columns are of measures of single experiments.
         varied = [column for column in self.condition if column in self.verdicts]
@@ -86,21 +87,27 @@ class Results:
 def interval(verdicts: pd.DataFrame, metric: str, seed: int = 0) -> tuple[float, float]:
     """95% of bootstraps of networks, drawn within their rules; see `Results.summary`.
 
-    Layer accuracy is weighted by the networks' layers.
+    Layer accuracy is weighted by the networks' layers. Where networks are not independent of each
+    other (column ``cluster``), whole clusters are drawn, over all rules.
     """
-    per_network = verdicts.groupby(["rule", "network"], sort=True).agg(
-        right=("layers_correct" if metric == "layer_accuracy" else "correct", "mean"),
-        layers=("layers", "mean"),
-    )
+    correct = "layers_correct" if metric == "layer_accuracy" else "correct"
+    columns = {"right": (correct, "mean"), "layers": ("layers", "mean")}
+    if "cluster" in verdicts:
+        columns["cluster"] = ("cluster", "first")
+    per_network = verdicts.groupby(["rule", "network"], sort=True).agg(**columns)
     right = per_network["right"].to_numpy(dtype=float)
     weight = per_network["layers"].to_numpy(dtype=float)
     if metric != "layer_accuracy":
         weight = np.ones_like(right)
+    drawn_from = per_network.index.get_level_values("rule").to_numpy()
+    if "cluster" in per_network and per_network["cluster"].nunique() < len(per_network):
+        of, clusters = pd.factorize(per_network["cluster"])
+        right, weight = np.bincount(of, right), np.bincount(of, weight)
+        drawn_from = np.zeros(len(clusters))
     rng = np.random.default_rng(seed)
     numerator, denominator = np.zeros(BOOTSTRAPS), np.zeros(BOOTSTRAPS)
-    rules = per_network.index.get_level_values("rule").to_numpy()
-    for rule in np.unique(rules):
-        members: NDArray[np.intp] = np.flatnonzero(rules == rule)
+    for stratum in np.unique(drawn_from):
+        members: NDArray[np.intp] = np.flatnonzero(drawn_from == stratum)
         drawn = members[rng.integers(len(members), size=(BOOTSTRAPS, len(members)))]
         numerator += right[drawn].sum(axis=1)
         denominator += weight[drawn].sum(axis=1)
