@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import nn
 
+from goaldriven import rules
 from goaldriven.errors import SpecError
 from goaldriven.layers import LayerInfo
 from goaldriven.specs.credit import LayerwiseOperations
@@ -150,6 +151,26 @@ def test_calls_of_a_shared_layer_add_up_and_decay_counts_once():
     expected = slow_alignment.gradient(layer, x, before, no, amp=1.0, decay=0.2, null=0.3)
     expected += slow_alignment.gradient(layer, hidden, before, no, amp=1.0, decay=0.0, null=0.3)
     torch.testing.assert_close(b.grad, expected, rtol=1e-10, atol=1e-12)
+
+
+@pytest.mark.parametrize("calls", [1, 2])
+def test_both_gradients_are_taken_at_the_same_weights(calls):
+    """J + R is one loss: B is pulled towards the W of the pass, wherever W has gone since."""
+    credit = {
+        "name": "layerwise_alignment",
+        "primitives": {"self": 0.3, "decay": 0.2},
+        "optimizer": SGD,
+    }
+    layer, x = nn.Linear(3, 2).double(), torch.randn(5, 3, dtype=torch.float64)
+    attached = rules.make("mine", credit=credit, optimizer=SGD).attach(layer)
+    seen, (before,) = layer.weight.detach().clone(), snapshot(attached).values()
+    for _ in range(calls):
+        attached.backward(lambda: layer(x).square().sum())
+    with torch.no_grad():
+        layer.weight.mul_(-7.0)  # as an optimizer would
+    attached.step()
+    expected = before - 0.1 * (0.2 * before - 0.3 * seen)
+    torch.testing.assert_close(attached.backward_weights[""], expected, rtol=1e-12, atol=1e-14)
 
 
 def test_layers_without_activations_are_named():

@@ -65,7 +65,20 @@ def test_squared_gains_sum_to_one_in_the_passband(cochleagram):
     inside = (hertz >= low) & (hertz <= high)
     np.testing.assert_allclose(total[inside], 1, atol=1e-12)
     assert (total <= 1 + 1e-12).all()
-    assert (total[(hertz <= cochleagram.low) | (hertz >= cochleagram.high)] == 0).all()
+
+
+@pytest.mark.parametrize("cochleagram", SETTINGS)
+def test_filters_are_whole_at_the_limits_too(cochleagram):
+    """Filter by filter, between the centres of the neighbours s before and after it."""
+    n, s = 4 * cochleagram.sample_rate, cochleagram.sample_factor
+    numbers = erb_number(torch.linspace(0, n / 8, n // 2 + 1, dtype=torch.float64)).numpy()
+    ends = [9.265 * np.log(1 + f / (24.7 * 9.265)) for f in (cochleagram.low, cochleagram.high)]
+    centres, step = np.linspace(*ends, cochleagram.n_channels + 2, retstep=True)
+    for centre, gain in zip(centres[1:-1], cochleagram.filter_bank(n).numpy(), strict=True):
+        expected = np.zeros_like(gain)
+        within = (numbers > centre - s * step) & (numbers < centre + s * step)
+        expected[within] = np.cos((numbers[within] - centre) / (2 * s * step) * np.pi) / np.sqrt(s)
+        np.testing.assert_allclose(gain, expected, atol=1e-9)
 
 
 def test_filters_are_half_cosines_that_overlap_by_half():
@@ -94,14 +107,19 @@ def test_a_tone_peaks_in_its_channel(channel):
 
 @pytest.mark.parametrize("cochleagram", SETTINGS)
 def test_envelopes_are_scipys_hilbert_envelopes(cochleagram):
-    """At the instants that are sampled, of noise that was filtered at 32 times the full rate."""
+    """At the instants that are sampled, of noise that was filtered at 32 times the full rate.
+
+    Also of bands that reach frequency 0, and the highest one, which at the finer rate has a twin.
+    """
     n, finer = cochleagram.sample_rate // 5, 32
     if cochleagram is COCHLEAGRAM:
         n = cochleagram.sample_rate // 4
     sound = torch.randn(n, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
     envelopes = cochleagram.envelopes(sound).numpy()
     bank = cochleagram.filter_bank(n).numpy()
-    bands = np.fft.irfft(bank * np.fft.rfft(sound.numpy()), finer * n) * finer
+    spectrum = bank * np.fft.rfft(sound.numpy())
+    spectrum[:, -1] /= 2
+    bands = np.fft.irfft(spectrum, finer * n) * finer
     times = (np.arange(envelopes.shape[1]) + 0.5) * n / envelopes.shape[1] * finer
     assert (times == times.round()).all()
     expected = np.abs(signal.hilbert(bands))[:, times.astype(int)]

@@ -65,3 +65,17 @@ def test_gradient():
 
 def test_low_temperatures_stay_finite():
     assert nt_xent(torch.randn(20, 8), 1e-3).isfinite()
+
+
+def test_the_published_code_adds_the_two_orders():
+    """Softmax cross-entropy over the other view and the rest, once from either view."""
+    z = torch.randn(12, 5, dtype=torch.float64)
+    unit = torch.nn.functional.normalize(z, dim=1)
+    a, b = unit.split(6)
+    orders = []
+    for one, other in ((a, b), (b, a)):
+        own = (one @ one.T / 0.3).fill_diagonal_(-1e9)
+        logits = torch.cat([one @ other.T / 0.3, own], 1)
+        orders.append(torch.nn.functional.cross_entropy(logits, torch.arange(6)))
+    torch.testing.assert_close(nt_xent(z, 0.3, added=True), orders[0] + orders[1])
+    torch.testing.assert_close(nt_xent(z, 0.3), (orders[0] + orders[1]) / 2)

@@ -46,7 +46,8 @@ def build_alexnet(
     code, pads one before and two after); pools are `SamePool`. The LRN variant has depth radius 5,
     bias 1, α 10⁻⁴, β 0.75. Convolutions are Glorot-uniform with zero bias; dense kernels are
     normal with deviation 0.01, cut off at two deviations; fc6 and fc7 start with a bias of 0.1, fc8
-    with 0. ``spec.width`` multiplies all channels and the units of fc6 and fc7.
+    with 0. ``spec.width`` multiplies all channels and the units of fc6 and fc7. The masks of fc6
+    and fc7 are the same at every step: the published code seeds both operations with 0.
 
     **Inputs whose shorter side is below 128** get an adapted network (ours): conv1 is 5×5 of
     stride 1 with SAME padding; all else is the same.

@@ -137,8 +137,9 @@ def _projection_head(
         "nl_1": dense(n_features, projection, initializer, generator, bias=False),
         "nl_1_bn": unshifted,
     }
+    # Alignment losses do not rectify nl_0 either: the published layer itself has no activation.
     return modules, [
-        LayerInfo("nl_0", "nl_0", "deep", rectified=True),
+        LayerInfo("nl_0", "nl_0", "deep", rectified=False),
         LayerInfo("nl_1", "nl_1", "deep", rectified=False),
     ]
 

@@ -9,7 +9,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from goaldriven.architectures.initializers import Normal, variance_scaling
+from goaldriven.architectures.initializers import (
+    Initializer,
+    Normal,
+    glorot_uniform,
+    variance_scaling,
+)
 from goaldriven.architectures.network import (
     BATCH_NORM_MOMENTUM,
     HEAD_STD,
@@ -20,7 +25,7 @@ from goaldriven.architectures.network import (
     conv,
     scaled,
 )
-from goaldriven.heads import Head
+from goaldriven.heads import Head, Readout
 from goaldriven.specs.architectures import ResNet
 
 STRIDES = (1, 2, 2, 2)
@@ -174,8 +179,9 @@ def build_resnet(
     block of stage 1 too; else the identity.
 
     Convolutions have no bias and are drawn from a truncated normal of variance 1/fan_in, the
-    readout from N(0, 0.01²). Batch norm: ε 1e-5, decay 0.9, in version 2 with the ImageNet stem the
-    published 0.997 (on small images 0.9 too: 0.997 is too slow for a few dozen batches an epoch).
+    readout from N(0, 0.01²), in version 2 Glorot-uniform. Batch norm: ε 1e-5, decay 0.9, in version
+    2 with the ImageNet stem the published 0.997 (on small images 0.9 too: 0.997 is too slow for a
+    few dozen batches an epoch).
 
     Layers, in the published order: conv0; per block its shortcut (where it projects), conv1, conv2
     and in bottlenecks conv3; dense. They are named after their stage, ``stage2.conv1``, or where it
@@ -208,7 +214,10 @@ def build_resnet(
     if not v1:
         trunk |= {"bn_last": batch_norm(nn.BatchNorm2d, n_in, momentum), "relu_last": nn.ReLU()}
     trunk |= {"pool": nn.AdaptiveAvgPool2d(1), "flatten": nn.Flatten()}
-    return assemble(trunk, layers, head, ("dense", Normal(HEAD_STD)), n_in, generator)
+    readout: Initializer = Normal(HEAD_STD)
+    if not v1 and isinstance(head, Readout):
+        readout = glorot_uniform(n_in, head.n_outputs)
+    return assemble(trunk, layers, head, ("dense", readout), n_in, generator)
 
 
 def _stage(name: str, blocks: Sequence[Block]) -> tuple[nn.Module, list[Observed]]:

@@ -175,9 +175,19 @@ class LayerwiseAlignment(FeedbackAlignment):
         self._switch.task_rate = self._rates[0]
         return *self._rates, bool(self._rates[1] and self._of_activations)
 
+    @torch.no_grad()
     def end(self) -> None:
-        """End what `begin` began; `step` may follow."""
+        """End what `begin` began, before the forward weights are stepped; `step` may follow.
+
+        Both gradients are taken at the same W and B: B is pulled towards the W that this pass saw.
+        """
         self._calls += 1
+        pull = self._of_kernels.get("self", 0.0)
+        if pull and self._rates[1]:
+            for module in self._modules.values():
+                kernel, forward = backward_weight_of(module), module.weight.detach()  # type: ignore[operator]
+                gradient = KERNEL_PRIMITIVES["self"].gradient(kernel, forward, forward)
+                add_gradient(kernel, gradient * pull)
 
     @torch.no_grad()
     def align(self, feedback: LayerFeedback, x: Tensor, y: Tensor) -> None:
@@ -356,6 +366,8 @@ class LayerwiseAlignment(FeedbackAlignment):
             )
         known = forward.detach() if pseudogradient is None else pseudogradient
         for primitive, weight in self._of_kernels.items():
+            if primitive == "self":  # `end` has added it
+                continue
             gradient = KERNEL_PRIMITIVES[primitive].gradient(kernel, forward.detach(), known)
             kernel.grad.add_(gradient, alpha=weight)  # type: ignore[union-attr]
 

@@ -324,10 +324,13 @@ class SegmentCredit:
             drawn.append(carrier.held(module))
         return torch.stack(drawn)  # type: ignore[arg-type]
 
-    def step(self) -> None:
-        """Update the backward weights, where they learn."""
+    def end(self) -> None:
+        """End what `begin` began, before the forward weights are stepped."""
         if isinstance(self.leader, LayerwiseAlignment):
             self.leader.end()
+
+    def step(self) -> None:
+        """Update the backward weights, where they learn."""
         self.leader.step()
 
 

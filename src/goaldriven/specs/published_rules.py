@@ -1,7 +1,8 @@
 """Rules with published metaparameters, tuned by their authors for ResNet-18 on ImageNet.
 
 Thesis Table 5.5 and section 5.9; Kunin et al. 2020 and its published code. All are trained for 90
-to 100 epochs at batch sizes of 256 to 4096. The L2 penalty is the published code's, 10⁻⁴. Weights
+to 100 epochs at batch sizes of 256 to 4096. The L2 penalty is the published code's, 10⁻⁴, on
+the readout's bias too. Weights
 of primitives are in the thesis' forms, with the halves; where a table was not legible the value is
 recalled, which a comment says.
 """
@@ -28,10 +29,14 @@ _MIRROR: dict[str, bool] = {
     "input_batch_centring": True,
 }
 # The task's optimizer of the searches: learning rate = batch size / 2048.
-_FORWARD = SGDM(learning_rate=1.0, reference_batch_size=2048, weight_decay=1e-4, schedule=_SEARCHED)
+_FORWARD = SGDM(
+    learning_rate=1.0, reference_batch_size=2048, weight_decay=1e-4, decay_biases=True,
+    schedule=_SEARCHED,
+)  # fmt: skip
 _BACKPROP_LIKE = SGDM(
-    learning_rate=0.1, reference_batch_size=256, weight_decay=1e-4, schedule=_NOT_SEARCHED
-)
+    learning_rate=0.1, reference_batch_size=256, weight_decay=1e-4, decay_biases=True,
+    schedule=_NOT_SEARCHED,
+)  # fmt: skip
 _PLAIN_DESCENT = SGDM(
     learning_rate=1.0, momentum=0.0, nesterov=False, reference_batch_size=None, schedule=_SEARCHED
 )

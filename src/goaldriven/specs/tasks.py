@@ -118,7 +118,9 @@ class ImageNetSimCLR(_Task):
 
     ``strength`` scales the colour distortion; ``temperature`` τ and ``projection`` as in
     `DigitsSimCLR`. ``across_ranks``: views are told apart from those of all processes that train
-    together (as published, only from those of their own). ``readout_limit``: training images that
+    together (as published, only from those of their own). ``orders``: the loss is the mean over
+    both orders of all pairs (``averaged``) or, as in the code of the published study, the sum of
+    the two orders' means (``added``), which is twice that. ``readout_limit``: training images that
     the linear readout, the metric, is fitted on.
     """
 
@@ -130,6 +132,7 @@ class ImageNetSimCLR(_Task):
     temperature: PositiveFloat = 0.1
     projection: PositiveInt = 128
     across_ranks: bool = False
+    orders: Literal["averaged", "added"] = "averaged"
     readout_limit: Annotated[int, Field(ge=2)] = 50_000
 
 

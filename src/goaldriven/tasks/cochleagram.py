@@ -45,7 +45,7 @@ class Cochleagram:
     Attributes
     ----------
     sample_rate, envelope_rate : Hz.
-    low, high : limits of the filters, Hz.
+    low, high : limits between which the centres lie, Hz.
 
     Raises
     ------
@@ -87,16 +87,14 @@ class Cochleagram:
         """Gains (channels, ⌊n_samples/2⌋ + 1) at the frequencies of a real Fourier transform.
 
         gain_k(f) = cos(π/2 · (E(f) − E_k)/(s·Δ)) / √s while |E(f) − E_k| < s·Δ, else 0, with Δ the
-        spacing of the centres E_k.
+        spacing of the centres E_k. The first and the last s − 1 reach beyond ``low`` and ``high``.
         """
         cutoffs = self._cutoffs()
         hertz = torch.arange(n_samples // 2 + 1, dtype=torch.float64) * self.sample_rate / n_samples
         half_width = self.sample_factor * (cutoffs[1] - cutoffs[0])
         offset = (erb_number(hertz)[None, :] - cutoffs[1:-1, None]) / half_width
         gain = torch.cos(0.5 * math.pi * offset) / math.sqrt(self.sample_factor)
-        # Filters that would reach beyond the limits end there.
-        inside = (hertz > self.low) & (hertz < self.high)
-        return torch.where((offset.abs() < 1) & inside, gain, 0.0)
+        return torch.where(offset.abs() < 1, gain, 0.0)
 
     def _cutoffs(self) -> Tensor:
         """ERB numbers of the limits and, between them, of the centres."""
@@ -170,14 +168,16 @@ class Cochleagram:
 def _passbands(cochleagram: Cochleagram, n_samples: int) -> tuple[Tensor, Tensor]:
     """Per channel, the frequencies it passes and its gain there: (channels, widest) each.
 
-    Narrower bands are filled up with frequencies of gain 0.
+    Narrower bands are filled up with frequencies of gain 0. The gain is halved at frequency 0 and
+    at the highest of an even number of samples, which have no negative twin to be left out.
     """
     bank = cochleagram.filter_bank(n_samples)
     passed = bank > 0
     widths = passed.sum(1, keepdim=True)
     place = torch.arange(max(1, int(widths.max())))  # a band may be empty in a short sound
     bins = (passed.long().argmax(1, keepdim=True) + place).clamp(max=bank.shape[1] - 1)
-    return bins, torch.gather(bank, 1, bins) * (place < widths)
+    alone = (bins == 0) | (2 * bins == n_samples)
+    return bins, torch.gather(bank, 1, bins) * (place < widths) * torch.where(alone, 0.5, 1.0)
 
 
 def frame_windows(n_frames: int, per_frame: int) -> Tensor:

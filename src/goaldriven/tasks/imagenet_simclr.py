@@ -80,7 +80,7 @@ class ImageNetSimCLRTask:
         projections = model(batch.stimuli)
         if self.spec.across_ranks and model.training and several_ranks():
             projections = join_views(projections)
-        return nt_xent(projections, self.spec.temperature)
+        return nt_xent(projections, self.spec.temperature, added=self.spec.orders == "added")
 
     def losses(self, model: nn.Module, batch: Batch) -> Tensor:
         """The scalar `loss`: every view is told apart from all others of the batch."""

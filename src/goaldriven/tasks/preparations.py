@@ -107,8 +107,9 @@ def resnet_finish(pixels: Tensor, draws: Tensor | None) -> Tensor:
 
 
 def inception_augment(pixels: Pixels, size: int, rng: np.random.Generator) -> Pixels:
-    """A random crop (area 0.05 to 1, in effect 0.1; aspect 3/4 to 4/3), resized, maybe mirrored."""
-    box = distorted_box(*size_of(pixels), Distortion(area=(0.05, 1.0)), rng)
+    """A random crop (area 0.05, in effect 0.1, to 1; aspect 0.75 to 1.33), resized and mirrored."""
+    drawn = Distortion(area=(0.05, 1.0), aspect=(0.75, 1.33))
+    box = distorted_box(*size_of(pixels), drawn, rng)
     return flipped(rounded(resize_bilinear(cut(pixels, box), size, size)), rng)
 
 

@@ -158,6 +158,7 @@ def joint_step(
             credit.align({name: _rows(pair, segment) for name, pair in seen.items()})
     gradients = _gradients(losses, leaves, errors) if learning else {}
     for segment, credit, (learns, _) in zip(segments, credits, plans, strict=True):
+        credit.end()
         _update(segment, segment.rows(gradients) if learns else {})
         credit.step()
     return losses.detach()
