@@ -61,7 +61,7 @@ def test_an_experiment_leaves_its_tables(trained, monkeypatch, capsys):
     place = trained.path / "experiments" / "layer_position"
     table = pd.read_csv(place / "results.csv")
     assert set(table["metric"]) == {
-        "layer_accuracy", "network_accuracy", "chance", "network_chance", "best_constant",
+        "layer_accuracy", "network_accuracy", "chance", "network_chance",
         "train_layers", "test_layers", "test_networks",
     }  # fmt: skip
     assert table["experiment"].unique().tolist() == ["layer_position"]

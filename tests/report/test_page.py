@@ -180,7 +180,7 @@ def test_the_answer_is_two_sentences_with_the_numbers(page):
             (frame["classifier"] == "random_forest") & (frame["observables"] == "all")
             & (frame["split_kind"] == kind)
         ]["accuracy"].to_numpy()  # fmt: skip
-        sem = values.std(ddof=1) / np.sqrt(values.size)
+        sem = values.std(ddof=1) * np.sqrt(1 / values.size + 78 / 234)
         return f"{100 * values.mean():.1f} ± {100 * sem:.1f}%"
 
     first, second = re.split(r"(?<=\.) (?=With)", answer)

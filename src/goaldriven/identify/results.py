@@ -18,6 +18,7 @@ from goaldriven.identify.candidates import probabilities
 from goaldriven.identify.features import Layout, features
 from goaldriven.identify.open_verdicts import Calibration
 from goaldriven.identify.splits import Split
+from goaldriven.identify.uncertainty import corrected_sem
 
 KEYS = ["classifier", "observables", "split_kind"]
 
@@ -80,7 +81,7 @@ class Identification:
     Attributes
     ----------
     accuracy : one row per classifier, observables, split_kind and split: test ``accuracy`` on
-        layers, ``chance`` (of naming rules at random, as often as the training part has them),
+        layers, ``chance`` (see `goaldriven.identify.chance`),
         ``n_train`` and ``n_test`` examples, ``cv_accuracy`` of the chosen settings (NaN if there
         was no choice), ``parameters`` (JSON).
     network_accuracy : the same for verdicts on whole networks, under splits that keep networks
@@ -112,20 +113,28 @@ class Identification:
     fitted: tuple[Fitted, ...] = ()
 
     def summary(self) -> pd.DataFrame:
-        """Mean and s.e.m. over splits of the accuracies.
+        """Mean and standard error over splits of the accuracies.
 
         Columns: classifier, observables, split_kind, unit (``layer``, or ``network`` for verdicts
-        on whole networks), mean, sem, chance, splits. The standard error over n splits is s/√n, s
-        the sample standard deviation; NaN for one split.
+        on whole networks), mean, sem, chance, splits, tested (layers or networks in a split). The
+        standard error over n splits is s √(1/n + tested/trained on), s the sample standard
+        deviation (`goaldriven.identify.uncertainty.corrected_sem`); NaN for one split.
         """
         frames = []
         for unit, frame in (("layer", self.accuracy), ("network", self.network_accuracy)):
-            groups = frame.groupby(KEYS, sort=False)
-            table = groups["accuracy"].agg(["mean", "sem", "count"])
-            table["chance"] = groups["chance"].mean()
-            frames.append(table.reset_index().assign(unit=unit))
-        table = pd.concat(frames, ignore_index=True).rename(columns={"count": "splits"})
-        return table[[*KEYS, "unit", "mean", "sem", "chance", "splits"]]
+            rows = []
+            for key, group in frame.groupby(KEYS, sort=False):
+                ratio = group["n_test"].mean() / group["n_train"].mean()
+                accuracy = group["accuracy"]
+                rows.append(
+                    dict(zip(KEYS, key, strict=True))
+                    | {"unit": unit, "mean": accuracy.mean(),
+                       "sem": corrected_sem(accuracy, ratio), "chance": group["chance"].mean(),
+                       "splits": len(group), "tested": group["n_test"].mean()}
+                )  # fmt: skip
+            frames += rows
+        columns = [*KEYS, "unit", "mean", "sem", "chance", "splits", "tested"]
+        return pd.DataFrame(frames, columns=columns)
 
     def networks(self, split: Split) -> tuple[tuple[str, ...], tuple[str, ...]]:
         """The networks that a split trains on, and those that it tests."""

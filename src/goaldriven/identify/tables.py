@@ -11,6 +11,7 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from goaldriven.identify.calibration import average_over_layers, first_of_each
+from goaldriven.identify.chance import chance
 from goaldriven.identify.features import POSITION_GROUP
 from goaldriven.identify.jobs import Outcome, Plan
 from goaldriven.identify.open_verdicts import judge, widened
@@ -77,17 +78,12 @@ def _keys(outcome: Outcome) -> Row:
     }
 
 
-def _chance(train: NDArray[np.str_], test: NDArray[np.str_]) -> float:
-    """Expected accuracy of naming rules at random, as often as they occur in ``train``."""
-    return float(sum(np.mean(train == rule) * np.mean(test == rule) for rule in np.unique(train)))
-
-
 def _accuracy(outcome: Outcome, rules: NDArray[np.str_]) -> Row:
     split = outcome.job.split
     true = rules[split.test]
     return _keys(outcome) | {
         "accuracy": float(np.mean(outcome.predicted == true)),
-        "chance": _chance(rules[split.train], true),
+        "chance": chance(rules[split.train], true),
         "n_train": len(split.train),
         "n_test": len(split.test),
         "cv_accuracy": outcome.cv_accuracy,
@@ -151,7 +147,7 @@ def _network_accuracy(
     tested = np.array([v["rule"] for v in verdicts])
     return _keys(outcome) | {
         "accuracy": float(np.mean([v["correct"] for v in verdicts])),
-        "chance": _chance(rules[train][first], tested),
+        "chance": chance(rules[train][first], tested),
         "n_train": len(first),
         "n_test": len(verdicts),
     }

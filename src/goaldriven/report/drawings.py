@@ -18,7 +18,6 @@ if TYPE_CHECKING:
 COUNTED = (
     "chance",
     "network_chance",
-    "best_constant",
     "train_layers",
     "test_layers",
     "test_networks",

@@ -118,14 +118,11 @@ def open_verdict_table(verdicts: pd.DataFrame, observables: str = "all") -> pd.D
 
 
 def accuracy_table(identification: Identification) -> pd.DataFrame:
-    """Mean and s.e.m. over splits of the test accuracy, and chance.
+    """Mean and standard error over splits of the test accuracy, and chance.
 
-    Chance is the better of guessing evenly among the rules, 1/rules, and of always naming the
-    commonest rule of the training part. Columns: those of `Identification.summary`.
+    Columns: those of `Identification.summary`.
     """
-    table = identification.summary()
-    even = 1 / len(identification.settings["rules"])
-    return table.assign(chance=table["chance"].clip(lower=even))
+    return identification.summary()
 
 
 def confusion_table(confusion: pd.DataFrame, observables: str = "all") -> pd.DataFrame:

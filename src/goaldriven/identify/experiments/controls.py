@@ -148,17 +148,15 @@ def _no_better_than_chance(
 ) -> Finding:
     """A control: no condition may exceed chance by more than scatter among so many allows.
 
-    Chance is what guessing, or always naming one rule, would reach, whichever is more. The standard
-    error is that over splits or that over networks, the larger; the limit is the normal quantile
-    that one condition of all exceeds once in forty such experiments (Bonferroni).
+    The standard error is that over splits or that over networks, the larger; the limit is the
+    normal quantile that one condition of all exceeds once in forty such experiments (Bonferroni).
     """
     summary = results.summary()
     rows = summary[summary["metric"] == metric]
     for column, level in levels.items():
         rows = rows[rows[column] == level]
-    reference = rows[["chance", "best_constant"]].max(axis=1)
     limit = float(norm.isf(0.025 / len(rows)))
-    above = rows[rows["mean"] - reference > limit * _standard_error(rows) + 1e-9]
+    above = rows[rows["mean"] - rows["chance"] > limit * _standard_error(rows) + 1e-9]
     top = int(np.argmax(rows["mean"]))
     highest = rows.iloc[top]
     verdict = (
@@ -167,7 +165,7 @@ def _no_better_than_chance(
         else f"LEAK: {len(above)} of {len(rows)} are above chance by {limit:.1f} standard errors"
     )
     return Finding(
-        f"{what}: highest {told(highest)}, chance {reference.iloc[top]:.3f}; {verdict}.",
+        f"{what}: highest {told(highest)}, chance {highest['chance']:.3f}; {verdict}.",
         "",
         "not in the paper",
     )

@@ -10,7 +10,7 @@ import pandas as pd
 from goaldriven.identify.classifiers import CLASSIFIERS
 from goaldriven.identify.experiments.cells import Cell
 from goaldriven.identify.experiments.material import Material
-from goaldriven.identify.experiments.results import Results, interval
+from goaldriven.identify.experiments.results import Results, bootstrapped
 from goaldriven.identify.experiments.spec import Experiment, Finding, Plot, accuracy, told
 
 FOREST = "random_forest"
@@ -42,7 +42,7 @@ def differences(results: Results, reference: str = FOREST) -> pd.DataFrame:
                 continue
             paired = values[metric, name] - values[metric, reference]
             each = verdicts[name][counts] - verdicts[reference][counts]
-            low, high = interval(each.reset_index(), metric)
+            low, high = bootstrapped(each.reset_index(), metric)
             rows.append(
                 {"classifier": name, "metric": metric, "mean": paired.mean(), "sem": paired.sem(),
                  "low": low, "high": high, "splits": len(paired)}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -10,6 +9,7 @@ import pandas as pd
 import xarray as xr
 from numpy.typing import NDArray
 
+from goaldriven.identify.chance import chance
 from goaldriven.identify.experiments.cache import Fit
 from goaldriven.identify.experiments.cells import WHOLE, Cell
 from goaldriven.identify.splits import SAME_START
@@ -77,7 +77,6 @@ def metrics_of(cell: Cell, verdicts: pd.DataFrame) -> list[Row]:
             "network_accuracy": of_test["correct"].mean(),
             "chance": chance(train, test),
             "network_chance": chance(*_of_networks(cell)),
-            "best_constant": max(np.mean(test == rule) for rule in np.unique(test)),
             "train_layers": len(train),
             "test_layers": len(test),
             "test_networks": len(of_test),
@@ -95,12 +94,6 @@ def _of_networks(cell: Cell) -> tuple[list[str], list[str]]:
         first = np.unique(names[part], return_index=True)[1]
         parts.append(rules[part][first].tolist())
     return parts[0], parts[1]
-
-
-def chance(train: Iterable[str], test: Iterable[str]) -> float:
-    """Expected accuracy of naming rules at random, as often as they occur in the training part."""
-    train, test = np.array(list(train)), np.array(list(test))
-    return float(sum(np.mean(train == rule) * np.mean(test == rule) for rule in np.unique(train)))
 
 
 def confusion_of(cell: Cell, fit: Fit) -> list[Row]:

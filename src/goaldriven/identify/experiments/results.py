@@ -13,10 +13,13 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from goaldriven.errors import DataError
+from goaldriven.identify.calibration.networks import wilson
+from goaldriven.identify.splits import TEST_SHARE
+from goaldriven.identify.uncertainty import corrected_sem
 from goaldriven.trajectories.atomic import write_bytes
 
 FOLDER = "experiments"
-FORMAT = 1
+FORMAT = 2
 FIXED = ("classifier", "split_kind", "split")
 BOOTSTRAPS = 1000
 
@@ -49,17 +52,16 @@ class Results:
         """Each condition's accuracies with their uncertainty over splits and over networks.
 
         Columns: the condition's, ``classifier``, ``split_kind``, ``metric`` (``layer_accuracy`` or
-        ``network_accuracy``), ``mean``, ``sem`` (over splits, s/√n; NaN for one), ``low`` and
-        ``high`` (95% of 1,000 bootstraps of networks within rules, each network by its mean over
-        the splits that test it; see `interval`), ``chance`` (of layers or networks),
-        ``best_constant`` (what always naming one rule would reach on layers), ``splits``,
-        ``networks``.
+        ``network_accuracy``), ``mean``, ``sem`` (over splits, see `corrected_sem`; NaN for one),
+        ``low`` and ``high`` (95% over networks, see `interval`), ``chance`` (of layers or networks,
+        see `goaldriven.identify.chance`), ``splits``, ``networks``.
         """
         # Other columns are of measures of single experiments.
         varied = [column for column in self.condition if column in self.verdicts]
         keys = [*varied, "classifier", "split_kind"]
         chance_of = {"layer_accuracy": "chance", "network_accuracy": "network_chance"}
-        means = {name: self._means(name, keys) for name in (*chance_of.values(), "best_constant")}
+        sizes = ("train_layers", "test_layers")
+        means = {name: self._means(name, keys) for name in (*chance_of.values(), *sizes)}
         groups: dict[Any, pd.DataFrame] = dict(
             list(self.verdicts.groupby(keys, sort=False, dropna=False))
         )
@@ -67,11 +69,12 @@ class Results:
         for metric in ("layer_accuracy", "network_accuracy"):
             for key, values in self._of(metric).groupby(keys, sort=False, dropna=False)["value"]:
                 low, high = interval(groups[key], metric)
+                train, test = (means[name][key] for name in sizes)
                 rows.append(
                     dict(zip(keys, key, strict=True))
-                    | {"metric": metric, "mean": values.mean(), "sem": values.sem(), "low": low,
-                       "high": high, "chance": means[chance_of[metric]][key],
-                       "best_constant": means["best_constant"][key], "splits": len(values),
+                    | {"metric": metric, "mean": values.mean(),
+                       "sem": corrected_sem(values, test / train), "low": low, "high": high,
+                       "chance": means[chance_of[metric]][key], "splits": len(values),
                        "networks": groups[key]["network"].nunique()}
                 )  # fmt: skip
         return pd.DataFrame(rows)
@@ -84,30 +87,71 @@ class Results:
         return self.table[self.table["metric"] == metric]
 
 
-def interval(verdicts: pd.DataFrame, metric: str, seed: int = 0) -> tuple[float, float]:
-    """95% of bootstraps of networks, drawn within their rules; see `Results.summary`.
+def interval(verdicts: pd.DataFrame, metric: str, level: float = 0.95) -> tuple[float, float]:
+    """Of the accuracy on new networks of the same kinds: Wilson's, over as many as there are.
 
-    Layer accuracy is weighted by the networks' layers. Where networks are not independent of each
-    other (column ``cluster``), whole clusters are drawn, over all rules.
+    Each network counts by its mean over the splits that test it, in layer accuracy weighted by its
+    layers; where networks are not independent of each other (column ``cluster``), clusters take
+    their place. With p the mean and s its standard error from the scatter within rules, Wilson's
+    interval is that of n = p(1 − p)/s² independent ones, but at most as many as there are layers
+    (networks); n = the networks where all are named right, or all wrong. Networks tested under one
+    split are trained on under another, so that n is divided by 1/m + 1/(1 − r), with m tests per
+    network and the tested share r (see `goaldriven.identify.calibration.degeneracy`); 1 for a
+    single split.
+
+    Source: Wilson 1927; Nadeau & Bengio 2003.
     """
-    correct = "layers_correct" if metric == "layer_accuracy" else "correct"
-    columns = {"right": (correct, "mean"), "layers": ("layers", "mean")}
+    layerwise = metric == "layer_accuracy"
+    columns = {
+        "right": ("layers_correct" if layerwise else "correct", "mean"),
+        "weight": ("layers", "mean"),
+        "tests": ("layers", "size"),
+    }
     if "cluster" in verdicts:
         columns["cluster"] = ("cluster", "first")
-    per_network = verdicts.groupby(["rule", "network"], sort=True).agg(**columns)
+    units = verdicts.groupby(["rule", "network"], sort=True).agg(**columns).reset_index()
+    if not layerwise:
+        units["weight"] = 1.0
+    most = units["weight"].sum()
+    tests = units["tests"].mean()
+    if "cluster" in units and units["cluster"].nunique() < len(units):
+        units = units.groupby("cluster")[["right", "weight"]].sum().assign(rule="all")
+    p = units["right"].sum() / units["weight"].sum()
+    n = _effective(units.assign(off=units["right"] - p * units["weight"]), p, most)
+    if "split" in verdicts and verdicts["split"].nunique() > 1:
+        n /= 1 / tests + 1 / (1 - TEST_SHARE)
+    low, high = wilson(p, n, level)
+    return float(low), float(high)
+
+
+def _effective(units: pd.DataFrame, p: float, most: float) -> float:
+    """The number of independent trials whose mean would scatter as that of these units does."""
+    groups = units.groupby("rule")["off"]
+    size = groups.size()
+    scatter = (groups.var(ddof=1).fillna(0.0) * size).sum() / units["weight"].sum() ** 2
+    if scatter <= 0 or not 0 < p < 1:
+        return float(len(units))
+    return float(min(p * (1 - p) / scatter, most))
+
+
+def bootstrapped(verdicts: pd.DataFrame, metric: str, seed: int = 0) -> tuple[float, float]:
+    """95% of bootstraps of networks, drawn within their rules, of a mean that may be negative.
+
+    As of differences between classifiers, in the columns of verdicts.
+    """
+    correct = "layers_correct" if metric == "layer_accuracy" else "correct"
+    per_network = verdicts.groupby(["rule", "network"], sort=True).agg(
+        right=(correct, "mean"), layers=("layers", "mean")
+    )
     right = per_network["right"].to_numpy(dtype=float)
     weight = per_network["layers"].to_numpy(dtype=float)
     if metric != "layer_accuracy":
         weight = np.ones_like(right)
-    drawn_from = per_network.index.get_level_values("rule").to_numpy()
-    if "cluster" in per_network and per_network["cluster"].nunique() < len(per_network):
-        of, clusters = pd.factorize(per_network["cluster"])
-        right, weight = np.bincount(of, right), np.bincount(of, weight)
-        drawn_from = np.zeros(len(clusters))
     rng = np.random.default_rng(seed)
     numerator, denominator = np.zeros(BOOTSTRAPS), np.zeros(BOOTSTRAPS)
-    for stratum in np.unique(drawn_from):
-        members: NDArray[np.intp] = np.flatnonzero(drawn_from == stratum)
+    rules = per_network.index.get_level_values("rule").to_numpy()
+    for rule in np.unique(rules):
+        members: NDArray[np.intp] = np.flatnonzero(rules == rule)
         drawn = members[rng.integers(len(members), size=(BOOTSTRAPS, len(members)))]
         numerator += right[drawn].sum(axis=1)
         denominator += weight[drawn].sum(axis=1)

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from markupsafe import Markup
+from scipy.stats import norm
 
 from goaldriven.report.identified import Results
 from goaldriven.report.names import as_percent, classifier_label, group_label, plural
@@ -34,7 +35,8 @@ def answer(data: StudyData, results: Results | None) -> str:
     name = classifier_label(best["classifier"])
     tool = name if n_classifiers == 1 else f"the best of {n_classifiers} classifiers ({name})"
     condition = UNSEEN.get(results.split_kind, f"in splits by {results.split_kind}")
-    verdict = " This is no better than chance." if not above_chance(best) else ""
+    tested = _networks_tested(results, best)
+    verdict = "" if above_chance(best, n_classifiers, tested) else " This is no better than chance."
     first = (
         f"From the trajectories of {which} of one layer, {tool} names the learning rule "
         f"that trained the layer with {measured(best)} accuracy {condition}; chance among "
@@ -43,9 +45,23 @@ def answer(data: StudyData, results: Results | None) -> str:
     return f"{first} {_second_sentence(results, best)}".strip()
 
 
-def above_chance(row: Row) -> bool:
-    """Whether a mean accuracy lies more than two standard errors above chance."""
-    return bool(row["mean"] - 2 * np.nan_to_num(row["sem"]) > row["chance"])
+def above_chance(row: Row, n_classifiers: int, n_networks: float) -> bool:
+    """Whether the best of some classifiers' mean accuracies lies above chance.
+
+    By as many standard errors as one of them exceeds once in forty times if none knows anything
+    (Bonferroni). With a single split the standard error is that of guesses, one for each network.
+    """
+    chance = float(row["chance"])
+    error = float(row["sem"])
+    if np.isnan(error):
+        error = np.sqrt(chance * (1 - chance) / n_networks)
+    return bool(row["mean"] - norm.isf(0.025 / n_classifiers) * error > chance)
+
+
+def _networks_tested(results: Results, best: Row) -> float:
+    """Networks in a test part; layers where splits do not keep networks whole."""
+    rows = _rows(results.accuracy, str(best["split_kind"]), "network")
+    return float(rows[0]["tested"] if rows else best["tested"])
 
 
 def _second_sentence(results: Results, best: Row) -> str:

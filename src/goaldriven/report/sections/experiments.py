@@ -72,8 +72,8 @@ def _counts(shown: list[Told], n_experiments: int) -> str:
     text = f"{plural(n_experiments, 'experiment')} with results, {plural(every, 'finding')}"
     return (
         f"{text}{': ' + ', '.join(counts) if counts else ''}. Uncertainties: mean ± s.e.m. over "
-        "splits, and in brackets the 95% interval over networks (1,000 bootstraps of networks "
-        "within rules)."
+        "splits, allowing for the training networks that these share, and in brackets the 95% "
+        "interval over networks (Wilson's)."
     )
 
 

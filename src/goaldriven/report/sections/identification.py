@@ -44,9 +44,10 @@ def _accuracy(data: StudyData, results: Results) -> tuple[Block, ...]:
     text = f"{_best_of_each_kind(results)} {_by_observables(results)}".strip()
     splits = int(table["splits"].max())
     caption = (
-        f"Test accuracy on single layers, mean ± s.e.m. over {plural(splits, 'split')} (numbers "
-        "in the bars: per cent); diamonds: verdicts on whole networks; dashed line: chance, the "
-        "better of guessing evenly and of naming the commonest rule. "
+        f"Test accuracy on single layers, mean ± s.e.m. over {plural(splits, 'split')}, allowing "
+        "for the training networks that these share (numbers in the bars: per cent); diamonds: "
+        "verdicts on whole networks; dashed line: chance, the better of naming rules as often as "
+        "the training part has them and of always naming its commonest. "
         f"{text}"
     )
     plate = Plate(
