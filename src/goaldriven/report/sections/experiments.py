@@ -73,7 +73,8 @@ def _counts(shown: list[Told], n_experiments: int) -> str:
     return (
         f"{text}{': ' + ', '.join(counts) if counts else ''}. Uncertainties: mean ± s.e.m. over "
         "splits, and in brackets the 95% interval over networks (1,000 bootstraps of networks "
-        "within rules)."
+        "within rules); of importances ± is over trees or permutations and splits, not over "
+        "networks."
     )
 
 

@@ -207,7 +207,9 @@ def _importances(results: Results) -> Plate | Paragraph:
         "Gini importances are summed over a statistic's trajectory and sum to 1 over all features; "
         "permutation importance is the test accuracy lost when a statistic's whole trajectory is "
         "exchanged between layers, and is small for statistics that others can stand in for. "
-        f"Mean ± s.e.m. over trees or repeats and splits by {results.split_kind}. {text}"
+        f"Mean ± s.e.m. over trees or repeats and splits by {results.split_kind}, which share "
+        "networks: it is their spread, not the uncertainty of the ranking over networks. "
+        f"{text}"
     )
     return Plate(
         "statistic-importances",
