@@ -74,7 +74,8 @@ def _counts(shown: list[Told], n_experiments: int) -> str:
         f"{text}{': ' + ', '.join(counts) if counts else ''}. Uncertainties: mean ± s.e.m. over "
         "splits, and in brackets the 95% interval over networks (1,000 bootstraps of networks "
         "within rules); of importances ± is over trees or permutations and splits, not over "
-        "networks."
+        "networks. Unless something is held out, all speak of new networks from the same starts, "
+        "architectures and tasks as these."
     )
 
 

@@ -46,7 +46,8 @@ def _accuracy(data: StudyData, results: Results) -> tuple[Block, ...]:
     caption = (
         f"Test accuracy on single layers, mean ± s.e.m. over {plural(splits, 'split')} (numbers "
         "in the bars: per cent); diamonds: verdicts on whole networks; dashed line: chance, the "
-        "better of guessing evenly and of naming the commonest rule. "
+        "better of guessing evenly and of naming the commonest rule. Splits by network speak of "
+        "new networks from the same starts, architectures and tasks as these. "
         f"{text}"
     )
     plate = Plate(

@@ -16,11 +16,13 @@ from goaldriven.trajectories.published import is_imported
 _SPLITS = (
     "Examples are layers. The layers of one network share its seeds, data order and fate, so they "
     "are not independent. Splits by network keep all layers of a network on one side; they say how "
-    "well the rule of a new network is identified, and are the headline here. Splits by layer, as "
-    "published, let a classifier be tested on layers whose neighbours it was trained on; what they "
-    "add is what layers of one network share, not only what a rule leaves. The s.e.m. is over "
-    "splits, which overlap: it says how much an accuracy depends on the split, and less than it "
-    "varies from one study of this size to the next."
+    "well the rule of a new network is identified, and are the headline here. They and all "
+    "intervals speak of new networks from the same starts (initial weights), architectures and "
+    "tasks as those here, not from others: of those see the experiments that hold them out. "
+    "Splits by layer, as published, let a classifier be tested on layers whose neighbours it was "
+    "trained on; what they add is what layers of one network share, not only what a rule leaves. "
+    "The s.e.m. is over splits, which overlap: it says how much an accuracy depends on the split, "
+    "and less than it varies from one study of this size to the next."
 )
 _FITTING = (
     "Features are the whole trajectories of the statistics and the layer's position (early, middle "
