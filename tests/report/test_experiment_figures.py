@@ -15,7 +15,7 @@ from goaldriven.report import figures
 from goaldriven.report.drawings import drawing
 from goaldriven.report.experiments import told
 from goaldriven.report.figures import experiments as kinds
-from goaldriven.report.sections.experiment_captions import span
+from goaldriven.report.sections.experiment_captions import caption, span
 
 from . import planted_experiments as planted
 
@@ -199,6 +199,10 @@ def test_importances_are_pooled_over_splits_and_sorted():
     np.testing.assert_allclose([b.get_width() for b in sorted_bars(by_epoch)], [0.11, 0.31, 0.21])
     pooled = np.sqrt((98 * 0.01**2 + 100 * 0.01**2) / 99 / 100)  # within + between, of 100
     np.testing.assert_allclose(chosen.table["sem"], pooled)
+    assert "splits (and the trees or permutations in each, where there are any), which share " in (
+        caption(chosen)
+    )
+    assert "not the uncertainty of the ranking over networks" in caption(chosen)
     assert span(chosen) == (
         f"Highest: gini, activation mean (0.3100 ± {pooled:.4f}); gini by epoch, epoch 5 "
         f"(0.3100 ± {pooled:.4f})."

@@ -68,6 +68,7 @@ def test_the_page_has_a_part_for_every_experiment_with_results(found, page):
 
 def test_the_page_says_the_questions_and_findings_in_full_and_counts_them(found, page):
     text = " ".join(page.text.split())
+    assert "all speak of new networks from the same starts, architectures and tasks" in text
     counts = {"reproduced": 0, "not in the paper": 0}
     for one in found:
         assert one.experiment.question in text

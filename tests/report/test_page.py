@@ -55,6 +55,18 @@ def test_all_sections_are_there_in_order(page):
     assert [f.key for f in page.figures] == FIGURES
 
 
+def test_the_spread_of_importances_is_not_taken_for_their_uncertainty(page):
+    (figure,) = [f for f in page.figures if f.key == "statistic-importances"]
+    assert "over trees or repeats and splits by network, which share networks" in figure.caption
+    assert "not the uncertainty of the ranking over networks" in figure.caption
+
+
+def test_of_which_networks_the_numbers_speak_is_said(page):
+    (figure,) = [f for f in page.figures if f.key == "identification-accuracy"]
+    assert "new networks from the same starts, architectures and tasks as these" in figure.caption
+    assert "from the same starts (initial weights), architectures and tasks" in page.text
+
+
 def test_headings_do_not_skip_and_contents_lead_somewhere(page):
     assert [level for level, _ in page.headings] == [1] + [2] * len(SECTIONS)
     assert len(page.ids) == len(set(page.ids))

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from scipy.stats import quantile_test
 
 from goaldriven.report import robustness
 from goaldriven.report.blocks import Paragraph, Plate, Table
@@ -69,19 +70,20 @@ def test_gaps_are_paired_by_seed(data):
             )
 
 
-def test_by_architecture_is_median_and_standard_error_over_seeds(data):
+def test_by_architecture_is_the_median_over_seeds_and_its_interval(data):
     table = robustness.by_architecture(data.networks)
     assert len(table) == 4 * 3
     for row in table.to_dict("records"):
         own = [VALUES[row["rule"], row["architecture"], seed] for seed in range(3)]
         assert row["median"] == pytest.approx(np.median(own), rel=1e-12)
-        assert row["sem"] == pytest.approx(np.std(own, ddof=1) / np.sqrt(3), rel=1e-12)
+        assert (row["low"], row["high"]) == (min(own), max(own))
         assert (row["networks"], row["diverged"]) == (3, 0)
         if row["reference"]:
             theirs = [VALUES[row["reference"], row["architecture"], seed] for seed in range(3)]
             gap = np.subtract(own, theirs)
             assert row["gap_median"] == pytest.approx(np.median(gap), rel=1e-12)
-            assert row["gap_sem"] == pytest.approx(np.std(gap, ddof=1) / np.sqrt(3), rel=1e-12)
+            ends = [row["gap_low"], row["gap_high"]]
+            np.testing.assert_allclose(ends, [gap.min(), gap.max()], rtol=1e-12)
             assert row["pairs"] == 3
         else:
             assert row["pairs"] == 0
@@ -104,14 +106,37 @@ def test_diverged_networks_are_counted_and_compared_with_nothing():
     assert "3 diverged on knet4" in found.blocks[1].caption
 
 
-def test_a_single_seed_has_no_standard_error():
+@pytest.mark.parametrize("n", [6, 7, 12, 30, 101])
+def test_the_interval_of_the_median_is_that_of_scipy(n):
+    values = np.random.default_rng(n).gamma(2.0, size=n)
+    expected = quantile_test(values, q=0.0, p=0.5).confidence_interval(0.95)
+    assert robustness.median_interval(values) == pytest.approx((expected.low, expected.high))
+
+
+@pytest.mark.parametrize(
+    ("n", "covered"), [(2, 0.5), (3, 0.75), (5, 0.9375), (8, 0.95), (25, 0.95)]
+)
+def test_the_interval_covers_the_median_of_a_skewed_distribution(n, covered):
+    """Networks that mostly learn and sometimes fail: the mean and its s.e.m. lie elsewhere."""
+    rng = np.random.default_rng(0)
+    ends = np.array(
+        [robustness.median_interval(0.99 - rng.exponential(0.1, n)) for _ in range(4000)]
+    )
+    share = np.mean((ends[:, 0] <= 0.99 - 0.1 * np.log(2)) & (0.99 - 0.1 * np.log(2) <= ends[:, 1]))
+    error = 3 * np.sqrt(covered * (1 - covered) / 4000)
+    assert share > covered - error
+    if n < 6:
+        assert share < covered + error
+
+
+def test_a_single_seed_has_no_interval():
     data = make_data(lambda *key: VALUES[key])
     one = [n for n in data.networks if n.attrs["model_seed"] == 1]
     table = robustness.by_architecture(one)
-    assert table["sem"].isna().all()
+    assert table[["low", "high"]].isna().all(axis=None)
     assert table["median"].notna().all()
     (found,) = section(dataclasses.replace(data, networks=tuple(one)))
-    assert "±" not in " ".join(cell for row in found.blocks[-1].rows for cell in row)
+    assert "(" not in " ".join(cell for row in found.blocks[-1].rows for cell in row)
 
 
 def test_widths_of_one_architecture_are_kept_apart():
@@ -138,9 +163,14 @@ def test_the_section_says_the_numbers(data):
             values = np.array([VALUES[rule, architecture, s] for s in range(3)])
             if reference:
                 values -= [VALUES[reference, architecture, s] for s in range(3)]
-            middle, error = (float(x.replace("−", "-")) for x in cell.split(" ± "))
-            assert middle == pytest.approx(100 * np.median(values), abs=0.051)
-            assert error == pytest.approx(100 * values.std(ddof=1) / 3**0.5, abs=0.051)
+            between = " to " if reference else "–"
+            middle, ends = cell.replace("−", "-").removesuffix(")").split(" (")
+            low, high = map(float, ends.split(between))
+            found = [float(middle), low, high]
+            expected = 100 * np.array([np.median(values), values.min(), values.max()])
+            np.testing.assert_allclose(found, expected, atol=0.051)
+    assert "± s.e.m." not in plate.caption + table.caption
+    assert "median's 95% interval by order statistics (of five networks" in table.caption
 
 
 def test_rules_that_keep_up_are_told_from_those_that_do_not():

@@ -116,3 +116,22 @@ def test_the_shipped_file_is_read_by_its_path(tmp_path):
         read = files.read_table(path)
     whole = published.load_demo(common_sessions=False)
     np.testing.assert_array_equal(read["size"], whole["size"])
+
+
+@pytest.mark.parametrize("column", ["group", "cell_type", "line"])
+def test_names_that_look_like_nothing_are_names(column, tmp_path):
+    """Sizes of NA are none, as R writes them; groups, dendrites and synapses may be called so."""
+    path = tmp_path / "synapses.csv"
+    rows = [
+        f"{synapse},{dendrite},{group},{day},{'NA' if synapse == 'null' and day == 2 else 1.5}"
+        for synapse, dendrite, group in (("NA", "None", "NA"), ("null", "None", "NA"),
+                                         ("0010", "1e5", "null"))
+        for day in (0, 2, 4)
+    ]  # fmt: skip
+    path.write_text("\n".join([f"synapse,dendrite,{column},day,size", *rows]))
+    read = files.read_table(path, group=column if column == "line" else None)
+    assert read["synapse"].values.tolist() == ["NA", "null", "0010"]
+    assert read["dendrite"].values.tolist() == ["None", "None", "1e5"]
+    assert read["group"].values.tolist() == ["NA", "NA", "null"]
+    missing = np.isnan(read["size"].values)
+    assert np.argwhere(missing).tolist() == [[1, 1]]  # of synapse "null" on day 2

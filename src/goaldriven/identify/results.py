@@ -94,7 +94,8 @@ class Identification:
         ``correct`` whether the verdict says so.
     confusion : ``count`` of test examples of rule ``true`` that are called ``predicted``.
     importances : ``kind`` (gini, for forests; permutation), ``statistic`` (or layer_position),
-        ``measure``, ``mean``, ``sem`` and ``n`` over trees and splits, or repeats and splits.
+        ``measure``, ``mean``, ``sem`` and ``n`` over trees and splits, or repeats and splits:
+        the s.e.m. is their spread, not the uncertainty over networks, which they share.
     splits : every split, in the order of the tables.
     settings : what was asked for and what was used: grid, seed, statistics of each group of
         observables, rules, networks with their rule, ``examples`` (network and layer of each, in

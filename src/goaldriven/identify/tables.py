@@ -154,7 +154,11 @@ def _network_accuracy(
 
 
 def _importances(outcomes: Sequence[Outcome]) -> list[Row]:
-    """Mean and s.e.m. over splits and trees (Gini) or repeats (permutation)."""
+    """Mean and s.e.m. over splits and trees (Gini) or repeats (permutation), as published.
+
+    Trees and splits share networks: the s.e.m. is their spread over √n, not the uncertainty of
+    an importance, or of the ranking, over networks.
+    """
     gathered: dict[tuple[str, str, str, str], list[NDArray[np.float64]]] = {}
     groups: dict[str, tuple[str, ...]] = {}
     for outcome in outcomes:

@@ -147,8 +147,9 @@ def _reference(table: pd.DataFrame, measure: Measure) -> pd.Series | float:
 def _importances(results: Results, x: str) -> pd.DataFrame:
     """Mean and s.e.m. of every importance of each level of ``x``, by metric.
 
-    The experiment ``importance`` has its s.e.m. over trees or permutations; elsewhere it is over
-    splits. Accuracy on networks and counts are left out: a figure of importances has no room.
+    The experiment ``importance`` has its s.e.m. over trees or permutations and splits; elsewhere it
+    is over splits; nowhere over networks. Accuracy on networks and counts are left out: a figure of
+    importances has no room.
     """
     table = results.table
     if {"importance", "importance_sd"} <= set(table["metric"]):

@@ -9,6 +9,8 @@ from collections.abc import Iterable
 import numpy as np
 import pandas as pd
 import xarray as xr
+from numpy.typing import NDArray
+from scipy.stats import binom
 
 from goaldriven.report.tables import is_backprop, rule_of
 
@@ -88,26 +90,28 @@ def gaps(networks: Iterable[xr.Dataset]) -> pd.DataFrame:
 
 
 def by_architecture(networks: Iterable[xr.Dataset]) -> pd.DataFrame:
-    """Metric and gap to backprop, median and s.e.m. over seeds (and batch sizes).
+    """Metric and gap to backprop, median and its interval over seeds (and batch sizes).
 
-    Columns: task, architecture, rule, reference, metric_name, chance; median, sem (of the final
-    metric) and networks; gap_median, gap_sem and pairs (networks compared); diverged. The s.e.m. is
-    the standard deviation (of a sample) over the square root of the number; NaN for one.
+    Columns: task, architecture, rule, reference, metric_name, chance; median, low, high (of the
+    final metric) and networks; gap_median, gap_low, gap_high and pairs (networks compared);
+    diverged. Of the interval see `median_interval`.
     """
     each = gaps(networks)
     rows = []
     keys = ["task", "architecture", "rule", "reference", "metric_name", "chance"]
     for values, group in each.groupby(keys, sort=False, dropna=False):
-        median, sem, count = _centre(group["final_metric"])
-        gap_median, gap_sem, pairs = _centre(group["gap"])
+        median, low, high, count = _centre(group["final_metric"])
+        gap_median, gap_low, gap_high, pairs = _centre(group["gap"])
         rows.append(
             {
                 **dict(zip(keys, values, strict=True)),
                 "median": median,
-                "sem": sem,
+                "low": low,
+                "high": high,
                 "networks": count,
                 "gap_median": gap_median,
-                "gap_sem": gap_sem,
+                "gap_low": gap_low,
+                "gap_high": gap_high,
                 "pairs": pairs,
                 "diverged": int((group["outcome"] == "diverged").sum()),
             }
@@ -115,15 +119,34 @@ def by_architecture(networks: Iterable[xr.Dataset]) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
+def median_interval(values: NDArray[np.float64]) -> tuple[float, float]:
+    """A 95% interval of the median of what the values are drawn from, whatever its distribution.
+
+    From the r-th lowest to the r-th highest of n values, r the largest with
+    P(B < r) ≤ 2.5%, B binomial(n, ½): it covers the median with probability 1 − 2 P(B < r) or more.
+    No two of five values or fewer do so in 95%; then it is their range, which covers the median
+    with 1 − 2^(1 − n), 50% for two and 94% for five. NaN for fewer than two. Source: Thompson 1936,
+    Annals of Mathematical Statistics 7.
+
+    >>> median_interval(np.array([3.0, 1.0, 2.0]))
+    (1.0, 3.0)
+    """
+    n = len(values)
+    if n < 2:
+        return float("nan"), float("nan")
+    below = binom.cdf(np.arange(n), n, 0.5)  # P(B < r) of r = 1 … n
+    r = max(1, int(np.sum(below <= 0.025)))
+    ordered = np.sort(values)
+    return float(ordered[r - 1]), float(ordered[n - r])
+
+
 def _final_metric(network: xr.Dataset) -> float:
     trained = network.attrs["outcome"] == "trained"
     return float(network["metric"].values[-1]) if trained else float("nan")
 
 
-def _centre(values: pd.Series) -> tuple[float, float, int]:
-    """Median, standard error and number of the finite values."""
+def _centre(values: pd.Series) -> tuple[float, float, float, int]:
+    """Median, the ends of its interval, and number of the finite values."""
     finite = values[np.isfinite(values)].to_numpy(dtype=float)
-    if finite.size == 0:
-        return float("nan"), float("nan"), 0
-    sem = finite.std(ddof=1) / np.sqrt(finite.size) if finite.size > 1 else float("nan")
-    return float(np.median(finite)), float(sem), int(finite.size)
+    median = float(np.median(finite)) if finite.size else float("nan")
+    return median, *median_interval(finite), int(finite.size)

@@ -12,7 +12,7 @@ import xarray as xr
 from goaldriven.errors import DataError, unknown
 from goaldriven.synapses.nwb import read_nwb
 from goaldriven.synapses.published import read_npz, table_of_arrays
-from goaldriven.synapses.table import from_frame, make_table, to_frame
+from goaldriven.synapses.table import LABELS, from_frame, make_table, to_frame
 from goaldriven.trajectories.atomic import write_bytes
 from goaldriven.trajectories.files import from_netcdf, to_netcdf
 
@@ -53,13 +53,18 @@ def _content(path: Path) -> bytes:
 
 
 def _read_csv(path: Path, group: str | None, drop_absent: bool) -> xr.Dataset:
+    content = _content(path)
     try:
-        frame = pd.read_csv(io.BytesIO(_content(path)), dtype=str, keep_default_na=True)
+        frame = pd.read_csv(io.BytesIO(content), dtype=str)
+        # A size of NA is none; a group, dendrite or synapse of that name is one.
+        as_written = pd.read_csv(io.BytesIO(content), dtype=str, keep_default_na=False)
     except (ValueError, pd.errors.ParserError, UnicodeDecodeError) as error:
         raise DataError(
             f"{path}: file must be CSV text with a header, got one that cannot be read "
             f"({str(error).strip()})"
         ) from None
+    for column in {"synapse", *LABELS, "cell_type", group} & set(frame.columns):
+        frame[column] = as_written[column].where(as_written[column] != "")
     return from_frame(frame, group=group, drop_absent=drop_absent, source=str(path))
 
 

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from goaldriven.identify import identify
-from goaldriven.identify.candidates import probabilities
+from goaldriven.identify.candidates import describe, probabilities
 from goaldriven.identify.classifiers import grid_of
 from goaldriven.identify.experiments import engine
+from goaldriven.identify.experiments.cache import digest
 from goaldriven.identify.experiments.cells import Cell
 from goaldriven.identify.experiments.engine import Settings, fit, fit_all
 from goaldriven.identify.features import features, layout_of
 from goaldriven.identify.selection import Folds, choose
-from goaldriven.identify.splits import by_network
+from goaldriven.identify.splits import Split, by_network
 
 from ..made_up import make_examples
 
@@ -79,6 +82,52 @@ def test_a_change_of_what_is_trained_on_is_a_new_fit(cells, tmp_path, monkeypatc
     changed = cells[0].train.assign(value=(cells[0].train["value"].dims, value))
     with pytest.raises(AssertionError):
         fit(Cell({}, "random_forest", changed, cells[0].split, 0), settings)
+
+
+def merged_in_test(cell, probes):
+    """The cell with these probes, and the same with its tested networks merged two by two."""
+    split = cell.split
+    labels = split.groups.astype("U32")
+    tested = np.unique(labels[split.test])
+    partner = dict(zip(tested, np.repeat(tested[::2], 2), strict=False))
+    together = np.array([partner.get(label, label) for label in labels])
+    merged = Split(split.train, split.test, split.kind, together)
+    return replace(cell, probes=probes), replace(cell, probes=probes, split=merged)
+
+
+def test_probes_depend_on_which_tested_examples_belong_together(cells, tmp_path):
+    """The distance of a network is the mean over its layers."""
+    settings = Settings("quick", 0, tmp_path)
+    alone, pairs = merged_in_test(cells[0], ("neighbour_distances",))
+    apart = fit(alone, settings).found["distance_test"]
+    found = fit(pairs, settings).found["distance_test"]
+    of_layers = dict(zip(dict.fromkeys(alone.split.groups[alone.split.test]), apart, strict=True))
+    of_pair = dict(zip(dict.fromkeys(pairs.split.groups[pairs.split.test]), found, strict=True))
+    names = sorted(of_layers)
+    assert len(of_pair) == len(names) // 2 == 4
+    for first, second in zip(names[::2], names[1::2], strict=True):
+        assert of_pair[first] == pytest.approx((of_layers[first] + of_layers[second]) / 2)
+
+
+def test_without_probes_a_fit_has_the_name_it_always_had(cells, tmp_path, monkeypatch):
+    settings = Settings("quick", 0, tmp_path)
+    cell, merged = merged_in_test(cells[0], ())
+    known = fit(cell, settings)
+    (path,) = tmp_path.rglob("*.npz")
+    split, rules = cell.split, cell.train["rule"].values.astype(str)
+    grid = grid_of("random_forest", "quick")
+    statistics = cell.train["statistic"].values.tolist()
+    x = features(cell.train, statistics, grid.views)
+    name = digest(
+        x[split.train], rules[split.train],
+        np.unique(split.groups[split.train], return_inverse=True)[1],
+        {"same": digest(x[split.test])}, 0,
+        [f"{type(c).__name__} {describe(c)}" for c in grid.candidates],
+        [grid.views, cell.train.sizes["epoch"], cell.seed(0), []],
+    )  # fmt: skip
+    assert path.stem == name
+    monkeypatch.setattr(engine, "choose", refuse)
+    np.testing.assert_array_equal(fit(merged, settings).scores["same"], known.scores["same"])
 
 
 def test_a_damaged_fit_is_made_again(cells, tmp_path):

@@ -93,6 +93,25 @@ def test_the_family_of_the_rule_called_is_right_wherever_the_rule_is(material_of
         )
 
 
+def test_chance_on_layers_and_on_networks_are_two(planted, material_of, monkeypatch):
+    """Networks of backprop have one layer, others two: it has fewer of the layers."""
+    monkeypatch.setattr(families, "CLASSIFIERS", ("svm",))
+    kept = (planted["rule"].values != "sgdm") | (planted["layer"].values == "layer0")
+    given = material_of(planted.isel(example=np.flatnonzero(kept)), n_splits=2)
+    results = run(experiment("rule_families"), given)
+    table = families.accuracies(results)
+    for of in ("layer", "network"):
+        name = "chance" if of == "layer" else "network_chance"
+        expected = values_of(results, name, level="families").mean()
+        rows = table[(table["metric"] == f"{of}_accuracy") & (table["named"] != "rules")]
+        np.testing.assert_allclose(rows["chance"], [expected] * 3)
+    # Of 6 rules 4 are aligned: 16 + 1 + 1 of 36 networks, 64 + 4 + 1 of 121 layers.
+    layers, networks = (values_of(results, n, level="families").mean()
+                        for n in ("chance", "network_chance"))  # fmt: skip
+    assert layers == pytest.approx(69 / 121, abs=0.02)
+    assert networks == pytest.approx(0.5, abs=0.02)
+
+
 def test_sums_are_over_the_rules_of_a_family():
     scores = np.array([[0.1, 0.2, 0.3, 0.4], [0.25, 0.25, 0.5, 0.0]])
     found, names = families.summed(scores, [RANDOM, BACKPROP, RANDOM, BACKPROP])

@@ -73,15 +73,19 @@ def test_mean_and_error_are_over_trees_and_splits(of_median, found_of_median):
 
 
 def test_findings_on_importance(found_of_median):
-    weight, first, activation, position, measures, _, _ = experiment("importance").findings(
-        found_of_median
-    )
+    findings = experiment("importance").findings(found_of_median)
+    weight, first, activation, position, measures, permuted, when = findings
     assert weight.status == first.status == "reproduced"
     assert f"{MEDIAN} is number 1 of 2" in weight.statement
     assert "activation_raw_median" in weight.statement  # one of those that the study lacks
     assert "activation_raw_norm is number" in activation.statement
     assert position.status == "reproduced"
     assert "number 7 of 7" in position.statement
+    for finding in (weight, first, activation, position, when):
+        assert "(± s.e.m. over trees and splits, not over networks)" in finding.statement
+    for finding in (permuted, when):
+        assert "(± s.e.m. over permutations and splits, not over networks)" in finding.statement
+    assert "±" not in measures.statement
     assert "activity change" in measures.statement
     assert "from 2" in measures.statement
 

@@ -3,14 +3,24 @@
 from __future__ import annotations
 
 import dataclasses
+from types import SimpleNamespace
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from goaldriven.errors import IdentificationError
 from goaldriven.identify.candidates import Forest
 from goaldriven.identify.classifiers import Grid
-from goaldriven.identify.experiments import engine, experiment, matching, material, run
+from goaldriven.identify.experiments import (
+    controls,
+    engine,
+    experiment,
+    matching,
+    material,
+    run,
+)
+from goaldriven.identify.experiments.above_chance import ONCE_IN, chance_limit
 from goaldriven.identify.experiments.matching import CURVE, FINAL, MIN_SETS, RANGE, SET
 
 from .planted_networks import Network, pattern, planted, rising
@@ -195,7 +205,7 @@ def test_findings(monkeypatch):
     assert "as many networks at random 1.000" in together.statement
     assert "0.02 (3 pairs) from all observables 1.000" in pairs.statement
     assert published.status == "reproduced"
-    assert "in none is it above chance" in control.statement
+    assert "in none is it above chance by 2.5 standard errors" in control.statement  # of 4
     assert "all by final metric within 0.0003;" in left_out.statement
     assert "; all by learning curve;" in left_out.statement
 
@@ -217,6 +227,48 @@ def test_findings_say_where_matching_failed(monkeypatch):
     control = SPEC.findings(run(SPEC, few(16, metric=metric, n_splits=2)))[5]
     assert "in 2 it still tells the rules" in control.statement
     assert "adam or sgdm by final metric within 0.4 (1.00)" in control.statement
+
+
+def of_networks(excess):
+    """Summary rows of pairs matched in the final metric, s.e. 0.04, so many s.e. above chance."""
+    means = 0.5 + 0.04 * np.array(excess)
+    return pd.DataFrame(
+        {"sets": "matched", "matched": FINAL, "seen": "final metric", "tolerance": 0.01,
+         "rules": [f"a{i} or b{i}" for i in range(len(means))], "mean": means, "sem": 0.01,
+         "low": means - 0.08, "high": means + 0.08, "chance": 0.5}
+    )  # fmt: skip
+
+
+def test_among_many_conditions_one_may_be_two_standard_errors_above_chance():
+    statement = matching._control(of_networks([2.5, *np.linspace(-2, 2, 35)])).statement
+    assert "of 36 conditions" in statement
+    assert "in none is it above chance by 3.2 standard errors" in statement
+    statement = matching._control(of_networks([2.5])).statement
+    assert "in 1 it still tells the rules, above chance by 2.0 standard errors" in statement
+    statement = matching._control(of_networks([3.5, *np.linspace(-2, 2, 35)])).statement
+    assert "in 1 it still tells" in statement
+    assert "a0 or b0 by final metric within 0.01 (0.64)" in statement
+
+
+def test_what_splits_scatter_counts_where_it_is_more_than_that_of_networks():
+    rows = of_networks([3.5, *np.linspace(-2, 2, 35)]).assign(sem=0.08)
+    assert "in none" in matching._control(rows).statement
+
+
+def test_no_effect_in_any_condition_is_called_one_once_in_forty_experiments():
+    """Conditions at chance: how many experiments call one above it, by simulation."""
+    rng = np.random.default_rng(0)
+    experiments = rng.normal(size=(4000, 36)).max(axis=1)
+    called = np.mean(experiments > chance_limit(36))
+    assert called == pytest.approx(1 / ONCE_IN, abs=3 * np.sqrt(0.025 / 4000))
+    assert np.mean(experiments > 2) > 0.5, "what two standard errors would do"
+
+
+def test_the_limit_is_that_of_the_other_controls():
+    summary = of_networks(np.zeros(8)).assign(metric="layer_accuracy")
+    results = SimpleNamespace(summary=lambda: summary)
+    statement = controls._no_better_than_chance(results, {}, "Nothing").statement
+    assert f"none of 8 is above chance by {chance_limit(8):.1f} standard errors" in statement
 
 
 def test_equal_at_the_end_but_not_on_the_way():

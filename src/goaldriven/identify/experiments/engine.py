@@ -63,7 +63,8 @@ def fit(cell: Cell, settings: Settings) -> Fit:
     """Choose, fit and test one classifier, or read what came of it before.
 
     The name under which a fit is kept is made of the features and rules trained on, the features
-    tested, the groups that folds keep whole, the candidates, the probes and the seed.
+    tested, the groups that folds keep whole, the candidates, the probes and the seed; where there
+    are probes, also of the rules tested and of which of these examples belong together.
     """
     grid = grid_of(cell.classifier, settings.grid)
     views = cell.views or ("published" if cell.train.sizes["epoch"] == 1 else grid.views)
@@ -77,6 +78,7 @@ def fit(cell: Cell, settings: Settings) -> Fit:
     rules, split, seed = cell.train["rule"].values.astype(str), cell.split, cell.seed(settings.seed)
     grouped = len(np.unique(split.groups)) < len(split.groups)
     groups = split.groups if grouped else None
+    tested_together = grouped and bool(cell.probes)
     key = digest(
         x[split.train],
         rules[split.train],
@@ -85,6 +87,8 @@ def fit(cell: Cell, settings: Settings) -> Fit:
         rules[split.test] if cell.probes else 0,
         [f"{type(c).__name__} {describe(c)}" for c in grid.candidates],
         [layout.views, len(layout.epochs), seed, list(cell.probes)],
+        # Probes may average over tested groups. Keys of fits without any are what they always were.
+        *([np.unique(split.groups[split.test], return_inverse=True)[1]] if tested_together else []),
     )
     if settings.cache is not None and (known := read_fit(settings.cache, key)) is not None:
         return known

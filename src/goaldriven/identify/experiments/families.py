@@ -253,10 +253,12 @@ def _confused_pairs(keys: Row, group: Group) -> Iterator[Row]:
 def accuracies(results: Results) -> pd.DataFrame:
     """Accuracies on rules and, each way, on families: columns of `Results.summary`, and ``named``.
 
-    Chance on families is that of a classifier of families, whichever way they are called.
+    Chance on families is that of a classifier of families, on layers or on networks as the metric
+    is, whichever way they are called.
     """
     common = results.summary()
-    chance = common[common["level"] == COARSE].groupby("classifier")["chance"].mean()
+    coarse = common[common["level"] == COARSE]
+    chance = coarse.groupby(["metric", "classifier"])["chance"].mean()
     table = results.table[results.table["family"].isna()].dropna(subset="families_by")
     found = [common[common["level"] == FINE].drop(columns="level").assign(named=FINE)]
     for metric in ("layer_accuracy", "network_accuracy"):
@@ -270,7 +272,7 @@ def accuracies(results: Results) -> pd.DataFrame:
             each[end] = of[f"_{end}"]["value"].mean()
         each = each.reset_index()
         each["named"] = f"{COARSE}, " + each.pop("families_by")
-        each["chance"] = each["classifier"].map(chance)
+        each["chance"] = each["classifier"].map(chance[metric])
         found.append(each.assign(metric=metric, networks=common["networks"].iloc[0]))
     return pd.concat(found, ignore_index=True)
 

@@ -79,6 +79,10 @@ def importances(results: Results) -> pd.DataFrame:
     (of a statistic; else the same as ``statistic``, or ``epoch``), ``mean``, ``sem`` (s/√n, n trees
     or permutations times splits, s their s.d.) and ``n``; the most important first. Source of mean
     and s.e.m.: Nayebi, Srivastava et al. 2020, Figure 3.
+
+    The s.e.m. says how far trees and splits spread. All are grown on, and tested with, the same
+    networks: how uncertain importances and their ranking are over networks it does not say, and
+    more trees make it as small as one likes.
     """
     table = results.table[results.table["metric"].str.startswith("importance")]
     rows = []
@@ -115,6 +119,10 @@ def _importance_found(results: Results) -> Sequence[Finding]:
     )
 
 
+_OVER_TREES = "(± s.e.m. over trees and splits, not over networks)"
+_OVER_PERMUTATIONS = "(± s.e.m. over permutations and splits, not over networks)"
+
+
 def _missing(results: Results) -> str:
     absent = [n for n in PUBLISHED_STATISTICS if n not in results.settings["statistics"]]
     if not absent:
@@ -125,6 +133,7 @@ def _missing(results: Results) -> str:
 
 
 def _told(row: pd.Series) -> str:
+    """With the s.e.m. that `_OVER_TREES` or `_OVER_PERMUTATIONS` explains."""
     return f"{row['statistic']} {row['mean']:.4f} ± {row['sem']:.4f}"
 
 
@@ -140,8 +149,8 @@ def _first_of(measure: str, summary: str, gini: pd.DataFrame, more: str = "") ->
     place = ranked["statistic"].tolist().index(wanted[0]) + 1
     order = ", ".join(_told(row) for _, row in ranked.head(3).iterrows())
     return Finding(
-        f"Gini importance summed over the trajectory, the highest of the {measure} statistics: "
-        f"{order}; {wanted[0]} is number {place} of {len(ranked)}.{more}",
+        f"Gini importance summed over the trajectory, the highest of the {measure} statistics "
+        f"{_OVER_TREES}: {order}; {wanted[0]} is number {place} of {len(ranked)}.{more}",
         paper,
         "reproduced" if place == 1 else "not reproduced",
     )
@@ -155,7 +164,7 @@ def _first_of_all(gini: pd.DataFrame) -> Finding:
     if not medians:
         return Finding("The study lacks medians of weights.", paper, "not testable here")
     return Finding(
-        f"Most important of all: {_told(gini.iloc[0])}; {medians[0]} is number "
+        f"Most important of all {_OVER_TREES}: {_told(gini.iloc[0])}; {medians[0]} is number "
         f"{names.index(medians[0]) + 1} of {len(gini)}.",
         paper,
         "reproduced" if names[0] == medians[0] else "not reproduced",
@@ -166,7 +175,7 @@ def _position_last(gini: pd.DataFrame) -> Finding:
     place = gini["statistic"].tolist().index(POSITION_GROUP) + 1
     rows = gini[gini["statistic"] == POSITION_GROUP]
     return Finding(
-        f"Layer position: {_told(rows.iloc[0])}, number {place} of {len(gini)}.",
+        f"Layer position {_OVER_TREES}: {_told(rows.iloc[0])}, number {place} of {len(gini)}.",
         "Layer position mattered least (Figure 3).",
         "reproduced" if place == len(gini) else "not reproduced",
     )
@@ -193,7 +202,8 @@ def _permuted(gini: pd.DataFrame, permuted: pd.DataFrame) -> Finding:
     agree = "" if np.isnan(rank) else f" Rank correlation with Gini: {rank:.2f}."
     order = ", ".join(_told(row) for _, row in permuted.head(3).iterrows())
     return Finding(
-        f"Accuracy lost when a statistic's trajectory is exchanged between examples: {order}."
+        f"Accuracy lost when a statistic's trajectory is exchanged between examples "
+        f"{_OVER_PERMUTATIONS}: {order}."
         f"{agree} Statistics that say the same stand in for one another.",
         "",
         "not in the paper",
@@ -202,9 +212,12 @@ def _permuted(gini: pd.DataFrame, permuted: pd.DataFrame) -> Finding:
 
 def _when(table: pd.DataFrame) -> Finding:
     parts = []
-    for kind in (KINDS["gini_by_epoch"], KINDS["permutation_by_epoch"]):
+    for probe, over in (
+        ("gini_by_epoch", _OVER_TREES), ("permutation_by_epoch", _OVER_PERMUTATIONS)
+    ):  # fmt: skip
+        kind = KINDS[probe]
         rows = table[(table["importance"] == kind) & (table["measure"] == "epoch")]
-        parts.append(f"{kind.removesuffix(' by epoch')}: " +
+        parts.append(f"{kind.removesuffix(' by epoch')} {over}: " +
                      ", ".join(_told(row) for _, row in rows.head(3).iterrows()))  # fmt: skip
     return Finding(
         f"Most important epochs, all statistics together, by {'; by '.join(parts)}. Neighbouring "

@@ -14,6 +14,7 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from goaldriven.errors import IdentificationError
+from goaldriven.identify.experiments.above_chance import ONCE_IN, above_chance, chance_limit
 from goaldriven.identify.experiments.cache import Fit
 from goaldriven.identify.experiments.cells import WHOLE, Cell, Scalar
 from goaldriven.identify.experiments.matched_sets import Indices, Matrix, matched_sets, ranges_of
@@ -327,20 +328,21 @@ def _control(networks: pd.DataFrame) -> Finding:
     rows = networks[
         (networks["sets"] == MATCHED) & (networks["seen"] == networks["matched"].map(control))
     ]
-    # Two standard errors of networks: half the width of their 95% interval.
-    above = rows[rows["mean"] - rows["chance"] > (rows["high"] - rows["low"]) / 2]
+    above = above_chance(rows)
+    far = f"above chance by {chance_limit(len(rows)):.1f} standard errors"
     named = ", ".join(
         f"{r['rules']} by {r['matched']} within {r['tolerance']} ({r['mean']:.2f})"
         for _, r in above.iterrows()
     )
     verdict = (
-        "in none is it above chance by two standard errors" if above.empty
-        else f"in {len(above)} it still tells the rules, above chance by two standard errors, so "
-        f"that these networks do not perform alike: {named}"
+        f"in none is it {far}" if above.empty
+        else f"in {len(above)} it still tells the rules, {far}, so that these networks do not "
+        f"perform alike: {named}"
     )  # fmt: skip
     return Finding(
         f"Control: of {len(rows)} conditions, what networks are matched in is given alone; "
-        f"{verdict}. Networks of one set are never on both sides of a split.",
+        f"{verdict} (the limit that one condition of all exceeds by scatter once in {ONCE_IN} such "
+        "experiments). Networks of one set are never on both sides of a split.",
         "",
         "not in the paper",
     )

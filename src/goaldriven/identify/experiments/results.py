@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from goaldriven.errors import DataError
 from goaldriven.identify.calibration.networks import wilson
+from goaldriven.identify.experiments.tidy_csv import read_table
 from goaldriven.identify.splits import TEST_SHARE
 from goaldriven.identify.uncertainty import corrected_sem
 from goaldriven.trajectories.atomic import write_bytes
@@ -189,7 +190,7 @@ def save(results: Results, folder: Path) -> None:
 
 
 def load(folder: str | Path, experiment: str) -> Results:
-    """The results of an experiment that was run.
+    """The results of an experiment that was run, as they were when they were saved.
 
     Raises
     ------
@@ -203,7 +204,9 @@ def load(folder: str | Path, experiment: str) -> Results:
                 f"{place} must hold results of this version of goaldriven, got those of another; "
                 "run the experiment again"
             )
-        table, verdicts = (pd.read_csv(place / f"{n}.csv") for n in ("results", "verdicts"))
+        numbers = settings.get("numbers")  # earlier versions did not say which columns are
+        table = read_table(place / "results.csv", (*FIXED, "seed", "metric", "value"), numbers)
+        verdicts = read_table(place / "verdicts.csv", (*FIXED, "network", "rule"), numbers)
     except FileNotFoundError:
         raise DataError(f"DIR must hold results of experiment {experiment!r}, got none") from None
     except (OSError, ValueError, KeyError, AttributeError, TypeError) as error:

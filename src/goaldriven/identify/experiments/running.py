@@ -14,6 +14,7 @@ from goaldriven.identify.experiments.material import Material
 from goaldriven.identify.experiments.outcomes import metrics_of, verdicts_of
 from goaldriven.identify.experiments.results import FOLDER, Results, save
 from goaldriven.identify.experiments.spec import Experiment
+from goaldriven.identify.experiments.tidy_csv import columns_of_numbers
 from goaldriven.trajectories.measured import measurements_of
 
 CACHE = "cache"
@@ -56,12 +57,9 @@ def run(
             fits.append(one)
     if experiment.after is not None:
         rows += list(experiment.after(given, cells, fits))
-    results = Results(
-        experiment.name,
-        _tidy(experiment.name, rows, given.seed),
-        pd.DataFrame(verdicts),
-        _settings(given, experiment),
-    )
+    tables = _tidy(experiment.name, rows, given.seed), pd.DataFrame(verdicts)
+    settings_of_run = _settings(given, experiment) | {"numbers": columns_of_numbers(tables)}
+    results = Results(experiment.name, *tables, settings_of_run)
     if given.folder is not None:
         save(results, given.folder)
     return results

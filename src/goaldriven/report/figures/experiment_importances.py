@@ -35,8 +35,9 @@ _COLOURED = ("weight", "activation", "activity_change", "layer_position")
 def importances(table: pd.DataFrame, plot: Plot) -> Figure:
     """Importance of each level of ``plot.x``, a panel for each kind of importance.
 
-    Bars are means ± s.e.m.; statistics are sorted by the first panel of their row and coloured by
-    measure, epochs in their order. Kinds with the same levels stand side by side.
+    Bars are means ± s.e.m. (not over networks: see the caption); statistics are sorted by the first
+    panel of their row and coloured by measure, epochs in their order. Kinds with the same levels
+    stand side by side.
 
     Parameters
     ----------

@@ -256,8 +256,8 @@ def _matrix(axes: Axes, chosen: pd.DataFrame, names: list[str], inches: float) -
 def importances(summary: pd.DataFrame) -> Figure:
     """What a forest goes by: Gini and permutation importance of every statistic.
 
-    Bars are means with s.e.m., sorted by Gini importance, coloured by measure; the layer's
-    position in the hierarchy is a feature of its own.
+    Bars are means with s.e.m. (over trees or repeats and splits, not over networks), sorted by Gini
+    importance, coloured by measure; the layer's position in the hierarchy is a feature of its own.
 
     Parameters
     ----------

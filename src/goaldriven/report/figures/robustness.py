@@ -27,7 +27,7 @@ _SPREAD = 0.56
 def robustness(table: pd.DataFrame, rules: list[str] | None = None) -> Figure:
     """Final metric by architecture, and the gap to backprop, a connected line for each rule.
 
-    Points are medians over networks with their s.e.m.; a cross on the axis stands for diverged
+    Points are medians over networks with their intervals; a cross on the axis stands for diverged
     networks, with their number where it is more than one; a line breaks where all diverged. Upper
     panel of each task: the metric, the dashed line is chance. Lower: what a rule lacks to (below 0)
     or has over backprop in percentage points.
@@ -54,10 +54,9 @@ def robustness(table: pd.DataFrame, rules: list[str] | None = None) -> Figure:
 
 
 def _metric(axes: Axes, group: pd.DataFrame, shown: dict[str, RuleStyle]) -> None:
-    sem = group["sem"].fillna(0)
-    ends = pd.concat([group["median"] - sem, group["median"] + sem]).clip(0, 1)
+    ends = pd.concat([group["median"], group["low"], group["high"]])
     metric_axis(axes, ends if group["median"].between(0, 1).all() else group["median"], group)
-    _lines(axes, group, shown, "median", "sem", 1.0)
+    _lines(axes, group, shown, "", 1.0)
     for i, (rule, x, chosen) in enumerate(_positions(group, shown)):
         for centre, diverged in zip(x, chosen["diverged"], strict=True):
             mark_diverged(axes, centre, int(diverged), shown[rule], level=i % 2)
@@ -78,7 +77,7 @@ def _gap(axes: Axes, group: pd.DataFrame, shown: dict[str, RuleStyle]) -> None:
         color=GREY,
         fontsize=7,
     )
-    _lines(axes, others, shown, "gap_median", "gap_sem", 100.0, like=group)
+    _lines(axes, others, shown, "gap_", 100.0, like=group)
     axes.set_ylabel("percentage points")
     axes.grid(axis="y", color="#ececec", lw=0.6)
     _architectures(axes, group)
@@ -88,20 +87,20 @@ def _lines(
     axes: Axes,
     table: pd.DataFrame,
     shown: dict[str, RuleStyle],
-    value: str,
-    error: str,
+    of: str,
     factor: float,
     like: pd.DataFrame | None = None,
 ) -> None:
     for rule, x, chosen in _positions(table, shown, like):
         style = shown[rule]
-        middle = factor * chosen[value].to_numpy(dtype=float)
-        sem = factor * chosen[error].fillna(0).to_numpy(dtype=float)
-        y = drawn(axes, middle)
-        axes.vlines(x, drawn(axes, middle - sem), drawn(axes, middle + sem), style.colour, lw=1.0)
+        middle, low, high = (
+            drawn(axes, factor * chosen[f"{of}{name}"].to_numpy(dtype=float))
+            for name in ("median", "low", "high")
+        )
+        axes.vlines(x, low, high, style.colour, lw=1.0)
         axes.plot(
             x,
-            y,
+            middle,
             color=style.colour,
             linestyle=style.dashes,
             lw=1.1,

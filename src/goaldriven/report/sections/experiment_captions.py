@@ -31,7 +31,8 @@ _SHOWS = {
     ),
     "importances": (
         "Bars: mean ± s.e.m., over splits (and the trees or permutations in each, where there are "
-        "any)."
+        "any), which share networks: it is their spread, not the uncertainty of the ranking over "
+        "networks."
     ),
 }
 

@@ -73,7 +73,9 @@ def _counts(shown: list[Told], n_experiments: int) -> str:
     return (
         f"{text}{': ' + ', '.join(counts) if counts else ''}. Uncertainties: mean ± s.e.m. over "
         "splits, allowing for the training networks that these share, and in brackets the 95% "
-        "interval over networks (Wilson's)."
+        "interval over networks (Wilson's); of importances ± is over trees or permutations and "
+        "splits, not over networks. Unless something is held out, all speak of new networks from "
+        "the same starts, architectures and tasks as these."
     )
 
 

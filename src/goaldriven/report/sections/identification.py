@@ -47,7 +47,8 @@ def _accuracy(data: StudyData, results: Results) -> tuple[Block, ...]:
         f"Test accuracy on single layers, mean ± s.e.m. over {plural(splits, 'split')}, allowing "
         "for the training networks that these share (numbers in the bars: per cent); diamonds: "
         "verdicts on whole networks; dashed line: chance, the better of naming rules as often as "
-        "the training part has them and of always naming its commonest. "
+        "the training part has them and of always naming its commonest. Splits by network speak of "
+        "new networks from the same starts, architectures and tasks as these. "
         f"{text}"
     )
     plate = Plate(
@@ -208,7 +209,9 @@ def _importances(results: Results) -> Plate | Paragraph:
         "Gini importances are summed over a statistic's trajectory and sum to 1 over all features; "
         "permutation importance is the test accuracy lost when a statistic's whole trajectory is "
         "exchanged between layers, and is small for statistics that others can stand in for. "
-        f"Mean ± s.e.m. over trees or repeats and splits by {results.split_kind}. {text}"
+        f"Mean ± s.e.m. over trees or repeats and splits by {results.split_kind}, which share "
+        "networks: it is their spread, not the uncertainty of the ranking over networks. "
+        f"{text}"
     )
     return Plate(
         "statistic-importances",

@@ -16,12 +16,13 @@ from goaldriven.trajectories.published import is_imported
 _SPLITS = (
     "Examples are layers. The layers of one network share its seeds, data order and fate, so they "
     "are not independent. Splits by network keep all layers of a network on one side; they say how "
-    "well the rule of a new network is identified, and are the headline here. Splits by layer, as "
-    "published, let a classifier be tested on layers whose neighbours it was trained on; what they "
-    "add is what layers of one network share, not only what a rule leaves. Splits overlap, so that "
-    "their scatter alone would understate the uncertainty: with standard deviation s over n "
-    "splits, s.e.m. = s·√(1/n + tested/trained on) (Nadeau and Bengio 2003). It is that of new "
-    "networks with the same tasks, architectures and initial weights as these."
+    "well the rule of a new network is identified, and are the headline here. They and all "
+    "intervals speak of new networks from the same starts (initial weights), architectures and "
+    "tasks as these. Splits by layer, as published, let a classifier be tested on layers whose "
+    "neighbours it was trained on; what they add is what layers of one network share, not only "
+    "what a rule leaves. Splits overlap, so that their scatter alone would understate the "
+    "uncertainty: with standard deviation s over n splits, s.e.m. = s·√(1/n + tested/trained on) "
+    "(Nadeau and Bengio 2003)."
 )
 _FITTING = (
     "Features are the whole trajectories of the statistics and the layer's position (early, middle "

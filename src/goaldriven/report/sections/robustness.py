@@ -19,6 +19,11 @@ from goaldriven.report.tables import rule_of
 CLOSE = 0.01
 """A rule keeps up with backprop where its median gap is at least minus this."""
 
+_INTERVAL = (
+    "the median's 95% interval by order statistics (of five networks or fewer their range, which "
+    "covers the median less often: of two in 50%, of three in 75%)"
+)
+
 
 def robustness(data: StudyData) -> tuple[Section, ...]:
     """One section where there are backprop, other rules and architectures to compare, else none."""
@@ -60,8 +65,8 @@ def _plate(data: StudyData, table: pd.DataFrame) -> Plate:
     text = _summary(table)
     caption = (
         "Upper panel: final validation metric, with a vertical scale that is logarithmic in the "
-        "odds; lower panel: its difference from backprop's, paired by seeds. Medians ± s.e.m. over "
-        f"networks; crosses on the axis stand for diverged networks. {text}"
+        "odds; lower panel: its difference from backprop's, paired by seeds. Medians over "
+        f"networks with {_INTERVAL}; crosses on the axis stand for diverged networks. {text}"
     )
     return Plate(
         "robustness-by-architecture",
@@ -132,8 +137,8 @@ def _gap_table(group: pd.DataFrame, task: Hashable) -> Table:
     most = int(group[["networks", "diverged"]].sum(axis=1).max())
     caption = (
         f"{task}: final {metric} of backprop in per cent, and of each other rule the gap to the "
-        "backprop rule it is compared with, in percentage points. Median ± s.e.m. over at most "
-        f"{plural(most, 'network')}."
+        "backprop rule it is compared with, in percentage points. Median over at most "
+        f"{plural(most, 'network')}, in brackets {_INTERVAL}."
     )
     return Table(caption, ("rule", *architectures), rows)
 
@@ -142,9 +147,11 @@ def _cell(row: Mapping[Hashable, Any] | None) -> str:
     if row is None:
         return "–"
     own = row["reference"] == ""
-    value, sem = (row["median"], row["sem"]) if own else (row["gap_median"], row["gap_sem"])
+    of = "" if own else "gap_"
+    value, low, high = (row[f"{of}{name}"] for name in ("median", "low", "high"))
     diverged = f" ({row['diverged']} diverged)" if row["diverged"] else ""
     if not np.isfinite(value):
         return f"–{diverged}"
     text = f"{100 * value:.1f}" if own else _points(value)
-    return text + ("" if math.isnan(sem) else f" ± {100 * sem:.1f}") + diverged
+    ends = f"{100 * low:.1f}–{100 * high:.1f}" if own else f"{_points(low)} to {_points(high)}"
+    return text + ("" if math.isnan(low) else f" ({ends})") + diverged
