@@ -192,11 +192,13 @@ def _first_of_all(gini: pd.DataFrame, splits: pd.DataFrame) -> Finding:
 def _position_last(gini: pd.DataFrame, splits: pd.DataFrame) -> Finding:
     place = gini["statistic"].tolist().index(POSITION_GROUP) + 1
     rows = gini[gini["statistic"] == POSITION_GROUP]
-    others = [_less(splits, n, POSITION_GROUP) for n in gini["statistic"] if n != POSITION_GROUP]
+    others = {n: _less(splits, n, POSITION_GROUP) for n in gini["statistic"] if n != POSITION_GROUP}
+    last = min(others, key=lambda name: others[name].value)
     return Finding(
-        f"Layer position: {_told(rows.iloc[0])}, number {place} of {len(gini)}.",
+        f"Layer position: {_told(rows.iloc[0])}, number {place} of {len(gini)}; {last} less "
+        f"{POSITION_GROUP} {others[last].told}.",
         "Layer position mattered least (Figure 3).",
-        decided(*others),
+        decided(*others.values()),
     )
 
 
