@@ -34,8 +34,7 @@ class Estimate:
     dof: float = np.inf
 
     def bound(self, tail: float) -> float:
-        """What it falls short of with probability ``tail``; beyond ½ from the other side."""
-        # Without an error there is nothing to multiply an infinite quantile by, and the reverse.
+        """What it estimates is less than this with probability ``tail``, by its t interval."""
         return self.value + float(t.ppf(tail, self.dof)) * self.error
 
     @property

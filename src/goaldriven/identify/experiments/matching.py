@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 import zlib
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
@@ -17,7 +16,7 @@ from goaldriven.errors import IdentificationError
 from goaldriven.identify.experiments.cache import Fit
 from goaldriven.identify.experiments.cells import WHOLE, Cell, Scalar
 from goaldriven.identify.experiments.comparisons import decided, redrawn
-from goaldriven.identify.experiments.matched_sets import Indices, Matrix, matched_sets, ranges_of
+from goaldriven.identify.experiments.matched_sets import Matrix, Sets, matched_sets, ranges_of
 from goaldriven.identify.experiments.material import Material
 from goaldriven.identify.experiments.outcomes import conditions
 from goaldriven.identify.experiments.results import Results
@@ -48,24 +47,6 @@ ALL = "all"
 
 # Matching within a batch size too is stricter, where it leaves enough.
 WITHIN = (("task", "architecture", "batch_size"), ("task", "architecture"))
-
-
-@dataclass(frozen=True, eq=False)
-class Sets:
-    """Disjoint sets of networks, one of every rule.
-
-    Attributes
-    ----------
-    within : coordinates that the networks of a set share.
-    members : indices of networks, (set, rule).
-    strata : of each set, the values of these coordinates.
-    ranges : of each set, how far its networks' performance is apart at most.
-    """
-
-    within: tuple[str, ...]
-    members: Indices
-    strata: NDArray[np.str_]
-    ranges: Matrix
 
 
 def _performance(given: Material, matched: str) -> Matrix:
