@@ -107,14 +107,15 @@ def _performance_found(results: Results) -> Sequence[Finding]:
     }
     observed = rows.pop(OBSERVED)
     best = max(rows.values(), key=lambda row: row["mean"])
+    pair, status = _told_apart(results, "ia", "sgdm")
     return (
         Finding(
             "Networks named right from performance alone (random forest): "
             + ", ".join(f"{seen} {told(row)}" for seen, row in rows.items())
-            + f"; from all observables {told(observed)}; chance {best['chance']:.2f}.",
+            + f"; from all observables {told(observed)}; chance {best['chance']:.2f}.{pair}",
             "Task performance was a confounded indicator: SGDM and IA were easily separated though "
             "they performed alike (Figure S2a).",
-            _told_apart(results, "ia", "sgdm"),
+            status,
         ),
     )
 
@@ -122,8 +123,8 @@ def _performance_found(results: Results) -> Sequence[Finding]:
 MOST_EXCHANGED = 0.05
 
 
-def _told_apart(results: Results, a: str, b: str) -> Status:
-    """Whether observables tell two rules from one another, and performance does not.
+def _told_apart(results: Results, a: str, b: str) -> tuple[str, Status]:
+    """A sentence, and whether observables tell two rules apart and performance does not.
 
     They do where at most one in twenty networks of the two is taken for one of the other, and do
     not where more are (Wilson's 95% interval, of n/f² networks). Not testable where performance
@@ -135,20 +136,21 @@ def _told_apart(results: Results, a: str, b: str) -> Status:
     ]
     chosen = verdicts[verdicts["seen"] == OBSERVED]
     if set(chosen["rule"]) != {a, b}:
-        return "not testable here"
+        return "", "not testable here"
     called = verdicts[verdicts["verdict"].isin((a, b))]
-    alike = _alike(replace(results, verdicts=called))
+    right, alike = _alike(replace(results, verdicts=called))
+    text = f" Of the networks of {a} and {b} called either, right: {right}."
     if alike == "not reproduced":
-        return "not testable here"
+        return text, "not testable here"
     exchanged = chosen["verdict"].isin((a, b)) & (chosen["verdict"] != chosen["rule"])
     share = exchanged.groupby(chosen["network"]).mean()
     low, high = wilson(share.mean(), len(share) / shared_training(results, levels) ** 2)
     if low > MOST_EXCHANGED:
-        return "not reproduced"
-    return alike if high <= MOST_EXCHANGED else "undecided"
+        return text, "not reproduced"
+    return text, alike if high <= MOST_EXCHANGED else "undecided"
 
 
-def _alike(results: Results) -> Status:
+def _alike(results: Results) -> tuple[str, Status]:
     """Whether networks that are called one of two rules perform alike, by what performance tells.
 
     Beyond chance, ½, any of its views alone must tell less than half of what observables tell:
@@ -156,14 +158,15 @@ def _alike(results: Results) -> Status:
     """
     seen = [str(name) for name in dict.fromkeys(results.verdicts["seen"])]
     if OBSERVED not in seen:
-        return "undecided"  # all were taken for networks of other rules
+        return "none from observables", "undecided"
     drawn = redrawn(
         results,
         {name: {"seen": name, "classifier": "random_forest"} for name in seen},
         "network_accuracy",
     )
     views = [name for name in seen if name != OBSERVED]
-    return decided(
+    right = ", ".join(f"{name} {drawn.observed[name]:.3f}" for name in seen)
+    return right, decided(
         *(
             drawn.estimate(lambda x, view=view: (x[OBSERVED] + 0.5) / 2 - x[view])  # type: ignore[misc]
             for view in views
