@@ -162,7 +162,8 @@ def over_splits(values: pd.Series, variance_ratio: float) -> Estimate:
     infinite for a single split. With correlation ρ of the splits q = ρ/(1 − ρ). For what is
     measured on test parts ρ is the tested share (Nadeau & Bengio, 2003), hence q = tested over
     trained; for what depends on training parts alone, ρ is what two of them share, hence q =
-    trained over tested, as of the delete-d jackknife (Shao & Wu, 1989, Ann. Stat. 17, 1176).
+    trained over tested, as of the delete-d jackknife (Shao & Wu, 1989, Ann. Stat. 17, 1176); it is
+    an upper bound where classifiers are random besides, as forests are, which nothing shares.
     """
     n = len(values)
     error = float(np.sqrt(values.var(ddof=1) * (1 / n + variance_ratio))) if n > 1 else np.inf
