@@ -135,6 +135,22 @@ def test_confusions_and_other_measures_are_shown(tmp_path):
     assert {row[-1] for row in other.rows} == {"0.125 ± 0"}
 
 
+@pytest.mark.parametrize(
+    ("svm", "status"), [(0.4, "reproduced"), (0.1, "undecided"), (0.0, "not reproduced")]
+)
+def test_the_page_says_what_is_undecided(tmp_path, svm, status):
+    """Averaging costs the SVM more than the forest, as much, or nothing."""
+    networks = write_study(tmp_path, make_study(architectures=["knet4"]))
+    ids = [network.attrs["network_id"] for network in networks]
+    save(planted.average_results(ids, ("all",), svm=svm), tmp_path)
+    html = write_report(tmp_path).read_text(encoding="utf-8")
+    assert f'<span class="status {status.replace(" ", "-")}">{status}</span>' in html
+    assert f"1 experiment with results, 1 finding: 1 {status}." in html
+    assert ("Undecided: the 95% interval of what the paper claims" in html) == (
+        status == "undecided"
+    )
+
+
 def test_without_experiments_the_page_only_says_how(tmp_path):
     write_study(tmp_path, make_study(architectures=["knet4"], model_seeds=[0]))
     page = read_page(write_report(tmp_path))

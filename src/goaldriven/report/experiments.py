@@ -192,6 +192,8 @@ def confusions(results: Results) -> dict[str, pd.DataFrame]:
 
 def statuses(found: Iterable[Told]) -> list[tuple[str, int]]:
     """How many findings have each status, in a fixed order, those that occur."""
-    order = ("reproduced", "not reproduced", "not testable here", "not in the paper")
+    order = (
+        "reproduced", "not reproduced", "undecided", "not testable here", "not in the paper",
+    )  # fmt: skip
     every = [finding.status for one in found for finding in one.findings]
     return [(status, every.count(status)) for status in order if status in every]

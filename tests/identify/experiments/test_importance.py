@@ -19,7 +19,7 @@ LATE = (20, 25)
 
 @pytest.fixture(scope="module")
 def of_median():
-    return material(planted(signal=pattern(statistics=[MEDIAN])), n_splits=2)
+    return material(planted(signal=pattern(statistics=[MEDIAN])), n_splits=4)
 
 
 @pytest.fixture(scope="module")
@@ -79,20 +79,22 @@ def test_findings_on_importance(found_of_median):
     assert f"{MEDIAN} is number 1 of 2" in weight.statement
     assert "activation_raw_median" in weight.statement  # one of those that the study lacks
     assert "activation_raw_norm is number" in activation.statement
-    assert position.status == "reproduced"
+    # Last, but the others are noise and matter hardly more.
+    assert position.status == "undecided"
     assert "number 7 of 7" in position.statement
     for finding in (weight, first, activation, position, when):
         assert "(± s.e.m. over trees and splits, not over networks)" in finding.statement
     for finding in (permuted, when):
         assert "(± s.e.m. over permutations and splits, not over networks)" in finding.statement
     assert "±" not in measures.statement
+    assert " less layer_position +0.0" in position.statement
     assert "activity change" in measures.statement
     assert "from 2" in measures.statement
 
 
 def test_another_statistic_is_not_a_median():
     trajectories = planted(signal=pattern(statistics=["weight_abs_mean"]))
-    results = run(experiment("importance"), material(trajectories, n_splits=1))
+    results = run(experiment("importance"), material(trajectories, n_splits=4))
     weight, first, *_ = experiment("importance").findings(results)
     assert weight.status == first.status == "not reproduced"
     assert f"{MEDIAN} is number 2 of 2" in weight.statement

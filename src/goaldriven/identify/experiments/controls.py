@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
 from scipy.stats import norm
 
+from goaldriven.identify.calibration.networks import wilson
 from goaldriven.identify.experiments.cells import Cell
+from goaldriven.identify.experiments.comparisons import Levels, decided, redrawn, shared_training
 from goaldriven.identify.experiments.material import OBSERVABLES, Material
 from goaldriven.identify.experiments.results import Results
 from goaldriven.identify.experiments.spec import Experiment, Finding, Plot, Status, accuracy, told
@@ -37,21 +40,29 @@ def _average(given: Material) -> Sequence[Cell]:
 
 def _average_found(results: Results) -> Sequence[Finding]:
     summary = results.summary()
-    loss, text = {}, []
+    conditions: dict[str, Levels] = {}
+    text = []
     for classifier in CLASSIFIERS:
-        whole, mean = (
-            accuracy(summary, "layer_accuracy", observables="all", classifier=classifier, seen=seen)
+        levels = [
+            {"observables": "all", "classifier": classifier, "seen": seen}
             for seen in ("trajectory", "its average")
-        )
-        loss[classifier] = whole["mean"] - mean["mean"]
+        ]
+        whole, mean = (accuracy(summary, "layer_accuracy", **one) for one in levels)
+        conditions |= {f"{classifier} whole": levels[0], f"{classifier} mean": levels[1]}
         text.append(f"{classifier.replace('_', ' ')} {told(whole)} → {told(mean)}")
-    hurts = loss["svm"] > 0 and loss["svm"] > loss["random_forest"]
+    drawn = redrawn(results, conditions)
+    lost = drawn.difference("svm whole", "svm mean")
+    more = drawn.estimate(
+        lambda a: a["svm whole"] - a["svm mean"] - a["random_forest whole"]
+        + a["random_forest mean"]
+    )  # fmt: skip
     return (
         Finding(
             "Layers named right from the whole trajectory and from its average over time, all "
-            f"observables, splits by network: {'; '.join(text)}.",
+            f"observables, splits by network: {'; '.join(text)}. The svm lost {lost.told}, more "
+            f"than the forest by {more.told}.",
             "Averaging over time lowered the SVM's accuracy most, the forest's less (Figure 2b).",
-            "reproduced" if hurts else "not reproduced",
+            decided(lost, more),
         ),
     )
 
@@ -96,29 +107,71 @@ def _performance_found(results: Results) -> Sequence[Finding]:
     }
     observed = rows.pop(OBSERVED)
     best = max(rows.values(), key=lambda row: row["mean"])
+    pair, status = _told_apart(results, "ia", "sgdm")
     return (
         Finding(
             "Networks named right from performance alone (random forest): "
             + ", ".join(f"{seen} {told(row)}" for seen, row in rows.items())
-            + f"; from all observables {told(observed)}; chance {best['chance']:.2f}.",
+            + f"; from all observables {told(observed)}; chance {best['chance']:.2f}.{pair}",
             "Task performance was a confounded indicator: SGDM and IA were easily separated though "
             "they performed alike (Figure S2a).",
-            _told_apart(results, "ia", "sgdm"),
+            status,
         ),
     )
 
 
-def _told_apart(results: Results, a: str, b: str) -> Status:
-    """Whether at most one in twenty networks of two rules is taken for one of the other."""
-    verdicts = results.verdicts
-    chosen = verdicts[
-        (verdicts["seen"] == OBSERVED) & (verdicts["classifier"] == "random_forest")
-        & verdicts["rule"].isin((a, b))
-    ]  # fmt: skip
+MOST_EXCHANGED = 0.05
+
+
+def _told_apart(results: Results, a: str, b: str) -> tuple[str, Status]:
+    """A sentence, and whether observables tell two rules apart and performance does not.
+
+    They do where at most one in twenty networks of the two is taken for one of the other, and do
+    not where more are (Wilson's 95% interval, of n/f² networks). Not testable where performance
+    tells the rules too, see `_alike`.
+    """
+    levels = {"seen": OBSERVED, "classifier": "random_forest"}
+    verdicts = results.verdicts[
+        (results.verdicts["classifier"] == "random_forest") & results.verdicts["rule"].isin((a, b))
+    ]
+    chosen = verdicts[verdicts["seen"] == OBSERVED]
     if set(chosen["rule"]) != {a, b}:
-        return "not testable here"
+        return "", "not testable here"
+    called = verdicts[verdicts["verdict"].isin((a, b))]
+    right, alike = _alike(replace(results, verdicts=called))
+    text = f" Of the networks of {a} and {b} called either, right: {right}."
+    if alike == "not reproduced":
+        return text, "not testable here"
     exchanged = chosen["verdict"].isin((a, b)) & (chosen["verdict"] != chosen["rule"])
-    return "reproduced" if exchanged.mean() <= 0.05 else "not reproduced"
+    share = exchanged.groupby(chosen["network"]).mean()
+    low, high = wilson(share.mean(), len(share) / shared_training(results, levels) ** 2)
+    if low > MOST_EXCHANGED:
+        return text, "not reproduced"
+    return text, alike if high <= MOST_EXCHANGED else "undecided"
+
+
+def _alike(results: Results) -> tuple[str, Status]:
+    """Whether networks that are called one of two rules perform alike, by what performance tells.
+
+    Beyond chance, ½, any of its views alone must tell less than half of what observables tell:
+    ½ (A − ½) − (P − ½) > 0, with A and P the shares named right of the networks called either.
+    """
+    seen = [str(name) for name in dict.fromkeys(results.verdicts["seen"])]
+    if OBSERVED not in seen:
+        return "none from observables", "undecided"
+    drawn = redrawn(
+        results,
+        {name: {"seen": name, "classifier": "random_forest"} for name in seen},
+        "network_accuracy",
+    )
+    views = [name for name in seen if name != OBSERVED]
+    right = ", ".join(f"{name} {drawn.observed[name]:.3f}" for name in seen)
+    return right, decided(
+        *(
+            drawn.estimate(lambda x, view=view: (x[OBSERVED] + 0.5) / 2 - x[view])  # type: ignore[misc]
+            for view in views
+        )
+    )
 
 
 PERFORMANCE = Experiment(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -10,6 +11,7 @@ import xarray as xr
 
 from goaldriven.errors import IdentificationError
 from goaldriven.identify.experiments.cells import Cell
+from goaldriven.identify.experiments.comparisons import Estimate, Redrawn, decided, redrawn
 from goaldriven.identify.experiments.material import OBSERVABLES, Material
 from goaldriven.identify.experiments.results import Results
 from goaldriven.identify.experiments.spec import Experiment, Finding, Plot, Status, told
@@ -67,31 +69,59 @@ def _levels(examples: xr.Dataset, factor: str) -> tuple[str, ...]:
     return tuple(dict.fromkeys("/".join(row) for row in zip(*columns, strict=True)))
 
 
-Compare = Callable[[pd.Series, pd.DataFrame], Status]
-"""What was found, from the row with nothing held out and those of held-out levels."""
+Compare = Callable[[Results, pd.DataFrame], Status]
+"""What was found, from the results and the rows of held-out levels."""
 
 
 def _not_much_below(close: float) -> Compare:
     """Whether the mean over levels lies at most ``close`` below that with nothing held out."""
 
-    def compare(inside: pd.Series, outside: pd.DataFrame) -> Status:
-        return (
-            "reproduced" if outside["mean"].mean() >= inside["mean"] - close else "not reproduced"
-        )
+    def compare(results: Results, outside: pd.DataFrame) -> Status:
+        gap = _held_out_less(results, outside)
+        return decided(replace(gap, value=gap.value + close))
 
     return compare
 
 
-def _simclr_is_hardest(inside: pd.Series, outside: pd.DataFrame) -> Status:
+def _held_out_less(results: Results, outside: pd.DataFrame) -> Estimate:
+    """The mean over held-out levels, less the accuracy with nothing held out.
+
+    All levels together are a condition too, for what they share: their networks are tested once,
+    and trained on where another level is held out.
+    """
+    levels = [str(level) for level in outside["held_out"]]
+    drawn = _drawn(results, INSIDE, *levels, levels)
+    return drawn.estimate(lambda a: np.mean([a[level] for level in levels], axis=0) - a[INSIDE])
+
+
+def _simclr_is_hardest(results: Results, outside: pd.DataFrame) -> Status:
     """Whether each task is harder than none held out, and contrastive ones than supervised ones."""
-    contrastive = outside["held_out"].str.contains("simclr")
-    if contrastive.all() or not contrastive.any():
+    chance = {str(row["held_out"]): float(row["chance"]) for _, row in outside.iterrows()}
+    contrastive = [level for level in chance if "simclr" in level]
+    supervised = [level for level in chance if level not in contrastive]
+    if not contrastive or not supervised:
         return "not testable here"
-    harder = (outside["mean"] < inside["mean"]).all()
-    above = (outside["low"] > outside["chance"]).all()
-    means = outside["mean"]
-    ordered = means[contrastive].max() < means[~contrastive].min()
-    return "reproduced" if harder and above and ordered else "not reproduced"
+    beside, drawn = _drawn(results, INSIDE, *chance), _drawn(results, *chance)
+    harder = [beside.difference(INSIDE, level) for level in chance]
+    above = [
+        drawn.estimate(lambda a, level=level: a[level] - chance[level])  # type: ignore[misc]
+        for level in chance
+    ]
+    ordered = [drawn.difference(a, b) for a in supervised for b in contrastive]
+    return decided(*harder, *above, *ordered)
+
+
+def _drawn(results: Results, *levels: str | list[str]) -> Redrawn:
+    """Accuracies with each of these held out, by their names."""
+    return redrawn(
+        results,
+        {
+            str(level): {
+                "observables": "all", "classifier": "random_forest", "held_out": level,
+            }
+            for level in levels
+        },
+    )  # fmt: skip
 
 
 def _findings(
@@ -113,9 +143,10 @@ def _findings(
                 f"Layers of a held-out {factor.replace('_', ' ')} named right (random forest, all "
                 f"observables): {mean:.3f} ± {sem:.3f} over {len(outside)} levels, lowest "
                 f"{told(worst)} for {worst['held_out']}; with nothing held out {told(inside)}; "
-                f"chance {inside['chance']:.2f}.",
+                f"difference {_held_out_less(results, outside).told}; chance "
+                f"{inside['chance']:.2f}.",
                 paper,
-                "not in the paper" if compare is None else compare(inside, outside),
+                "not in the paper" if compare is None else compare(results, outside),
             ),
         )
 

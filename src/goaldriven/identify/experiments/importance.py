@@ -11,12 +11,14 @@ import xarray as xr
 from goaldriven.errors import IdentificationError
 from goaldriven.identify.experiments.cache import Fit
 from goaldriven.identify.experiments.cells import WHOLE, Cell
+from goaldriven.identify.experiments.comparisons import Estimate, decided, over_splits
 from goaldriven.identify.experiments.material import Material
 from goaldriven.identify.experiments.outcomes import conditions
 from goaldriven.identify.experiments.results import Results
-from goaldriven.identify.experiments.spec import Experiment, Finding, Plot, Row, told
+from goaldriven.identify.experiments.spec import Experiment, Finding, Plot, Row, Status, told
 from goaldriven.identify.experiments.views import of_statistics, positions_alone
 from goaldriven.identify.features import POSITION_GROUP
+from goaldriven.identify.splits import TEST_SHARE
 from goaldriven.specs import PUBLISHED_STATISTICS, STATISTICS
 
 FOREST = "random_forest"
@@ -108,11 +110,12 @@ def _measure(name: str) -> str:
 def _importance_found(results: Results) -> Sequence[Finding]:
     table = importances(results)
     gini, permuted = (table[table["importance"] == KINDS[p]] for p in ("gini", "permutation"))
+    splits = _by_split(results)
     return (
-        _first_of("weight", "median", gini, _missing(results)),
-        _first_of_all(gini),
-        _first_of("activation", "norm", gini),
-        _position_last(gini),
+        _first_of("weight", "median", gini, splits, _missing(results)),
+        _first_of_all(gini, splits),
+        _first_of("activation", "norm", gini, splits),
+        _position_last(gini, splits),
         _by_measure(gini),
         _permuted(gini, permuted),
         _when(table),
@@ -137,47 +140,74 @@ def _told(row: pd.Series) -> str:
     return f"{row['statistic']} {row['mean']:.4f} ± {row['sem']:.4f}"
 
 
-def _first_of(measure: str, summary: str, gini: pd.DataFrame, more: str = "") -> Finding:
+def _by_split(results: Results) -> pd.DataFrame:
+    """Gini importances, (split, statistic)."""
+    table = results.table
+    rows = table[(table["importance"] == KINDS["gini"]) & (table["metric"] == "importance")]
+    return rows.pivot(index="split", columns="statistic", values="value")
+
+
+def _less(splits: pd.DataFrame, a: str, b: str) -> Estimate:
+    """The importance of ``a`` less that of ``b``, over the forests of different training parts."""
+    return over_splits(splits[a] - splits[b], (1 - TEST_SHARE) / TEST_SHARE)
+
+
+def _matters_most(splits: pd.DataFrame, wanted: str, rivals: Sequence[str]) -> tuple[str, Status]:
+    """How much more a statistic matters than the most important of others, and is it the first?"""
+    best = max(rivals, key=lambda name: splits[name].mean())
+    status = decided(*(_less(splits, wanted, name) for name in rivals))
+    return f"{wanted} less {best} {_less(splits, wanted, best).told}", status
+
+
+def _first_of(
+    measure: str, summary: str, gini: pd.DataFrame, splits: pd.DataFrame, more: str = ""
+) -> Finding:
     """Which statistic of a measure has the highest Gini importance, and is it the published one?"""
     paper = f"Of the {measure} statistics the {summary} mattered most (Figure 3)."
     ranked = gini[gini["measure"] == measure]
     wanted = [n for n in ranked["statistic"] if STATISTICS[n].summary == summary]
-    if not wanted or len(ranked) < 2:
+    rivals = [n for n in ranked["statistic"] if n not in wanted]
+    if not wanted or not rivals:
         return Finding(
             f"The study lacks {measure} statistics to compare.{more}", paper, "not testable here"
         )
     place = ranked["statistic"].tolist().index(wanted[0]) + 1
     order = ", ".join(_told(row) for _, row in ranked.head(3).iterrows())
+    beside, status = _matters_most(splits, wanted[0], rivals)
     return Finding(
         f"Gini importance summed over the trajectory, the highest of the {measure} statistics "
-        f"{_OVER_TREES}: {order}; {wanted[0]} is number {place} of {len(ranked)}.{more}",
+        f"{_OVER_TREES}: {order}; {wanted[0]} is number {place} of {len(ranked)}; {beside}.{more}",
         paper,
-        "reproduced" if place == 1 else "not reproduced",
+        status,
     )
 
 
-def _first_of_all(gini: pd.DataFrame) -> Finding:
+def _first_of_all(gini: pd.DataFrame, splits: pd.DataFrame) -> Finding:
     """Is a median of weights also the most important of all statistics?"""
     paper = "Medians of weights mattered most in absolute terms too (Figure 3)."
     names = gini["statistic"].tolist()
     medians = [n for n in names if _measure(n) == "weight" and STATISTICS[n].summary == "median"]
     if not medians:
         return Finding("The study lacks medians of weights.", paper, "not testable here")
+    beside, status = _matters_most(splits, medians[0], [n for n in names if n not in medians])
     return Finding(
         f"Most important of all {_OVER_TREES}: {_told(gini.iloc[0])}; {medians[0]} is number "
-        f"{names.index(medians[0]) + 1} of {len(gini)}.",
+        f"{names.index(medians[0]) + 1} of {len(gini)}; {beside}.",
         paper,
-        "reproduced" if names[0] == medians[0] else "not reproduced",
+        status,
     )
 
 
-def _position_last(gini: pd.DataFrame) -> Finding:
+def _position_last(gini: pd.DataFrame, splits: pd.DataFrame) -> Finding:
     place = gini["statistic"].tolist().index(POSITION_GROUP) + 1
     rows = gini[gini["statistic"] == POSITION_GROUP]
+    others = {n: _less(splits, n, POSITION_GROUP) for n in gini["statistic"] if n != POSITION_GROUP}
+    last = min(others, key=lambda name: others[name].value)
     return Finding(
-        f"Layer position {_OVER_TREES}: {_told(rows.iloc[0])}, number {place} of {len(gini)}.",
+        f"Layer position {_OVER_TREES}: {_told(rows.iloc[0])}, number {place} of {len(gini)}; "
+        f"{last} less {POSITION_GROUP} {others[last].told}.",
         "Layer position mattered least (Figure 3).",
-        "reproduced" if place == len(gini) else "not reproduced",
+        decided(*others.values()),
     )
 
 

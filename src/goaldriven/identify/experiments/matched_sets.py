@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +17,24 @@ Indices = NDArray[np.intp]
 # Metrics are counts divided by counts: differences equal to the tolerance must not miss it by the
 # last bit.
 _ROUNDING = 1e-9
+
+
+@dataclass(frozen=True, eq=False)
+class Sets:
+    """Disjoint sets of networks, one of every rule.
+
+    Attributes
+    ----------
+    within : coordinates that the networks of a set share.
+    members : indices of networks, (set, rule).
+    strata : of each set, the values of these coordinates.
+    ranges : of each set, how far its networks' performance is apart at most.
+    """
+
+    within: tuple[str, ...]
+    members: Indices
+    strata: NDArray[np.str_]
+    ranges: Matrix
 
 
 def matched_sets(performance: Matrix, rules: NDArray[np.str_], tolerance: float) -> Indices:

@@ -3,12 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from goaldriven.errors import IdentificationError
 from goaldriven.identify.experiments.cells import Cell
+from goaldriven.identify.experiments.comparisons import (
+    Accuracies,
+    Redrawn,
+    Statistic,
+    decided,
+    redrawn,
+)
 from goaldriven.identify.experiments.material import OBSERVABLES, Material
 from goaldriven.identify.experiments.measured_conditions import (
     ALL_UNITS,
@@ -51,34 +59,58 @@ def _robustness(results: Results) -> Finding:
     }
     # What tells nothing to begin with has nothing to lose.
     telling = [name for name, row in clean.items() if row["low"] > row["chance"]]
-    left = {name: _share_left(summary, name) for name in telling}
+    share = {name: _share_left(summary, name) for name in telling}
+    drawn = _drawn(results, telling)
+    left = {name: drawn.estimate(share[name]).value for name in telling}
     conditions_seen = summary[["units", "noise"]].drop_duplicates()
     ranked = sorted(left, key=lambda name: -left[name])
-    testable = "activation" in left and len(left) > 1
+    others = [name for name in ranked if name != "activation"] if "activation" in left else []
+    more = {
+        name: drawn.estimate(lambda a, name=name: share["activation"](a) - share[name](a))  # type: ignore[misc]
+        for name in others
+    }
     return Finding(
         "Of what each observable tells beyond chance with all units and no noise ("
         + ", ".join(f"{n.replace('_', ' ')} {told(clean[n])}" for n in clean)
         + f"), this much is left on average over {len(conditions_seen) - 1} measurements: "
         + ", ".join(f"{n.replace('_', ' ')} {left[n]:.0%}" for n in ranked)
         + " (random forest, layers, splits by network, with the statistics that are finite in "
-        "every condition).",
+        "every condition)"
+        + "".join(f"; activation less {n.replace('_', ' ')} {e.told}" for n, e in more.items())
+        + ".",
         "Activations were the most robust to noise and to undersampling of units; weights and "
         "activity changes the least (Figure 5).",
-        "not testable here"
-        if not testable
-        else "reproduced"
-        if ranked[0] == "activation"
-        else "not reproduced",
+        decided(*more.values()) if more else "not testable here",
     )
 
 
-def _share_left(summary: pd.DataFrame, observables: str) -> float:
+def _drawn(results: Results, telling: Sequence[str]) -> Redrawn:
+    """Accuracies from these observables under every condition, by `_key`."""
+    rows = results.verdicts[["observables", "units", "noise"]].drop_duplicates()
+    rows = rows[rows["observables"].isin(telling)]
+    return redrawn(results, {_key(*row): dict(row) for _, row in rows.iterrows()})
+
+
+def _key(observables: str, units: str, noise: str) -> str:
+    return f"{observables}/{units}/{noise}"
+
+
+def _share_left(summary: pd.DataFrame, observables: str) -> Statistic:
+    """Accuracies by `_key` → what is left beyond chance, as a share of that without measurement."""
     chosen = summary[
         (summary["metric"] == "layer_accuracy") & (summary["observables"] == observables)
     ]
-    beyond: pd.Series = chosen["mean"] - chosen["chance"]
-    clean = (chosen["units"] == ALL_UNITS) & (chosen["noise"] == NO_NOISE)
-    return float(np.mean(beyond[~clean]) / beyond[clean].iloc[0])
+    chance = {
+        _key(observables, str(row["units"]), str(row["noise"])): float(row["chance"])
+        for _, row in chosen.iterrows()
+    }
+    clean = _key(observables, ALL_UNITS, NO_NOISE)
+
+    def share(a: Accuracies) -> Any:
+        beyond = {key: a[key] - chance[key] for key in chance}
+        return np.mean([beyond[key] for key in chance if key != clean], axis=0) / beyond[clean]
+
+    return share
 
 
 def _of_kinds(results: Results) -> list[Finding]:

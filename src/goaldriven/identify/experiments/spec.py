@@ -14,7 +14,11 @@ from goaldriven.identify.experiments.material import Material
 from goaldriven.identify.experiments.results import Results
 
 Row = dict[str, Any]
-Status = Literal["reproduced", "not reproduced", "not testable here", "not in the paper"]
+Status = Literal[
+    "reproduced", "not reproduced", "undecided", "not testable here", "not in the paper"
+]
+"""How a finding compares with the paper's; undecided where the data do not tell, as the interval
+of what the paper claims holds both it and its contrary."""
 
 
 @dataclass(frozen=True)

@@ -70,12 +70,17 @@ def _counts(shown: list[Told], n_experiments: int) -> str:
     every = sum(len(one.findings) for one in shown)
     counts = [f"{count} {status}" for status, count in statuses(shown)]
     text = f"{plural(n_experiments, 'experiment')} with results, {plural(every, 'finding')}"
+    undecided = (
+        " Undecided: the 95% interval of what the paper claims, widened for what splits share, "
+        "holds both it and its contrary."
+    )
     return (
         f"{text}{': ' + ', '.join(counts) if counts else ''}. Uncertainties: mean ± s.e.m. over "
         "splits, allowing for the training networks that these share, and in brackets the 95% "
         "interval over networks (Wilson's); of importances ± is over trees or permutations and "
         "splits, not over networks. Unless something is held out, all speak of new networks from "
         "the same starts, architectures and tasks as these."
+        f"{undecided if 'undecided' in dict(statuses(shown)) else ''}"
     )
 
 
