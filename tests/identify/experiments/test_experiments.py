@@ -258,9 +258,9 @@ def test_networks_of_one_cluster_are_drawn_together():
     ]  # fmt: skip
     verdicts = pd.DataFrame(rows)
     low, high = interval(verdicts, "layer_accuracy")
-    assert high - low == pytest.approx(2 * 1.96 * np.sqrt(0.25 / 16), rel=0.15)
+    assert high - low == pytest.approx(2 * 1.96 * np.sqrt(0.25 / 16 / 0.75), rel=0.2)
     low, high = interval(verdicts.drop(columns="cluster"), "layer_accuracy")
-    assert high - low == pytest.approx(2 * 1.96 * np.sqrt(0.25 / 64), rel=0.15)
+    assert high - low == pytest.approx(2 * 1.96 * np.sqrt(0.25 / 64 / 0.75), rel=0.1)
 
 
 def test_what_a_study_cannot_answer_is_said():

@@ -6,10 +6,9 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
-import pandas as pd
-from scipy.stats import norm
 
 from goaldriven.identify.calibration.networks import wilson
+from goaldriven.identify.experiments.above_chance import above_chance, chance_limit
 from goaldriven.identify.experiments.cells import Cell
 from goaldriven.identify.experiments.comparisons import Levels, decided, redrawn, shared_training
 from goaldriven.identify.experiments.material import OBSERVABLES, Material
@@ -201,15 +200,13 @@ def _no_better_than_chance(
 ) -> Finding:
     """A control: no condition may exceed chance by more than scatter among so many allows.
 
-    The standard error is that over splits or that over networks, the larger; the limit is the
-    normal quantile that one condition of all exceeds once in forty such experiments (Bonferroni).
+    Of the standard error and the limit see `above_chance`.
     """
     summary = results.summary()
     rows = summary[summary["metric"] == metric]
     for column, level in levels.items():
         rows = rows[rows[column] == level]
-    limit = float(norm.isf(0.025 / len(rows)))
-    above = rows[rows["mean"] - rows["chance"] > limit * _standard_error(rows) + 1e-9]
+    limit, above = chance_limit(len(rows)), above_chance(rows)
     top = int(np.argmax(rows["mean"]))
     highest = rows.iloc[top]
     verdict = (
@@ -222,12 +219,6 @@ def _no_better_than_chance(
         "",
         "not in the paper",
     )
-
-
-def _standard_error(rows: pd.DataFrame) -> pd.Series:
-    """Over splits, or over networks (a quarter of the width of their 95% interval)."""
-    of_networks = (rows["high"] - rows["low"]) / 4
-    return pd.concat([of_networks, rows["sem"]], axis=1).max(axis=1)
 
 
 INITIALISATION = Experiment(

@@ -59,6 +59,17 @@ def _robustness(results: Results) -> Finding:
     }
     # What tells nothing to begin with has nothing to lose.
     telling = [name for name, row in clean.items() if row["low"] > row["chance"]]
+    paper = (
+        "Activations were the most robust to noise and to undersampling of units; weights and "
+        "activity changes the least (Figure 5)."
+    )
+    told_clean = ", ".join(f"{n.replace('_', ' ')} {told(clean[n])}" for n in clean)
+    if not telling:
+        return Finding(
+            f"With all units and no noise no observable tells the rules by itself ({told_clean}).",
+            paper,
+            "not testable here",
+        )
     share = {name: _share_left(summary, name) for name in telling}
     drawn = _drawn(results, telling)
     left = {name: drawn.estimate(share[name]).value for name in telling}
@@ -70,16 +81,14 @@ def _robustness(results: Results) -> Finding:
         for name in others
     }
     return Finding(
-        "Of what each observable tells beyond chance with all units and no noise ("
-        + ", ".join(f"{n.replace('_', ' ')} {told(clean[n])}" for n in clean)
-        + f"), this much is left on average over {len(conditions_seen) - 1} measurements: "
+        f"Of what each observable tells beyond chance with all units and no noise ({told_clean}), "
+        f"this much is left on average over {len(conditions_seen) - 1} measurements: "
         + ", ".join(f"{n.replace('_', ' ')} {left[n]:.0%}" for n in ranked)
         + " (random forest, layers, splits by network, with the statistics that are finite in "
         "every condition)"
         + "".join(f"; activation less {n.replace('_', ' ')} {e.told}" for n, e in more.items())
         + ".",
-        "Activations were the most robust to noise and to undersampling of units; weights and "
-        "activity changes the least (Figure 5).",
+        paper,
         decided(*more.values()) if more else "not testable here",
     )
 

@@ -69,8 +69,8 @@ class Results:
         rows = []
         for metric in ("layer_accuracy", "network_accuracy"):
             for key, values in self._of(metric).groupby(keys, sort=False, dropna=False)["value"]:
-                low, high = interval(groups[key], metric)
                 train, test = (means[name][key] for name in sizes)
+                low, high = interval(groups[key], metric, test / (train + test))
                 rows.append(
                     dict(zip(keys, key, strict=True))
                     | {"metric": metric, "mean": values.mean(),
@@ -88,17 +88,17 @@ class Results:
         return self.table[self.table["metric"] == metric]
 
 
-def interval(verdicts: pd.DataFrame, metric: str, level: float = 0.95) -> tuple[float, float]:
-    """Of the accuracy on new networks of the same kinds: Wilson's, over as many as there are.
+def interval(verdicts: pd.DataFrame, metric: str, share: float = TEST_SHARE) -> tuple[float, float]:
+    """95% interval of the accuracy on new networks of the same kinds: Wilson's.
 
     Each network counts by its mean over the splits that test it, in layer accuracy weighted by its
     layers; where networks are not independent of each other (column ``cluster``), clusters take
     their place. With p the mean and s its standard error from the scatter within rules, Wilson's
     interval is that of n = p(1 − p)/s² independent ones, but at most as many as there are layers
-    (networks); n = the networks where all are named right, or all wrong. Networks tested under one
-    split are trained on under another, so that n is divided by 1/m + 1/(1 − r), with m tests per
-    network and the tested share r (see `goaldriven.identify.calibration.degeneracy`); 1 for a
-    single split.
+    (networks); n = the networks where all are named right, or all wrong. Other networks would have
+    made other classifiers, and those tested under one split are trained on under another: n is
+    divided by 1/m + 1/(1 − r), with m tests per network and the tested ``share`` r of all; by
+    1/(1 − r) for a single split.
 
     Source: Wilson 1927; Nadeau & Bengio 2003.
     """
@@ -119,9 +119,9 @@ def interval(verdicts: pd.DataFrame, metric: str, level: float = 0.95) -> tuple[
         units = units.groupby("cluster")[["right", "weight"]].sum().assign(rule="all")
     p = units["right"].sum() / units["weight"].sum()
     n = _effective(units.assign(off=units["right"] - p * units["weight"]), p, most)
-    if "split" in verdicts and verdicts["split"].nunique() > 1:
-        n /= 1 / tests + 1 / (1 - TEST_SHARE)
-    low, high = wilson(p, n, level)
+    several = "split" in verdicts and verdicts["split"].nunique() > 1
+    n /= (1 / tests if several else 0.0) + 1 / (1 - share)
+    low, high = wilson(p, n)
     return float(low), float(high)
 
 
