@@ -11,6 +11,7 @@ from rich.table import Table
 
 from goaldriven.commands.identifying import bar
 from goaldriven.errors import DataError
+from goaldriven.trajectories.atomic import check_writable
 from goaldriven.trajectories.collection import Overview, Step, collect, merge, overview
 from goaldriven.trajectories.files import load_networks
 from goaldriven.trajectories.published import FIELDS, read_published, write_published
@@ -27,6 +28,7 @@ def import_published(path: Path, out: Path, record_every: int, fields: Sequence[
 
 def export_published(folder: Path, path: Path) -> None:
     """Write a folder's trajectories in the published format."""
+    check_writable(path.parent)
     rows = write_published(load_networks(folder), path)
     print(f"{rows} layers → {path}")
 

@@ -11,7 +11,9 @@ from rich.table import Table
 from goaldriven.commands.identifying import bar, whole
 from goaldriven.errors import DataError, IdentificationError
 from goaldriven.identify.experiments import EXPERIMENTS, Results, experiment, load_material, run
+from goaldriven.identify.experiments.results import FOLDER
 from goaldriven.studies.runner import usable_cores
+from goaldriven.trajectories.atomic import check_writable
 
 
 def list_experiments() -> None:
@@ -34,6 +36,7 @@ def run_experiments(
     chosen = [experiment(name) for name in names] or list(EXPERIMENTS.values())
     console = Console(stderr=True)
     whole(path, console)
+    check_writable(path / FOLDER)
     given = load_material(path, grid=grid, n_splits=splits, seed=seed)
     for entry in chosen:
         with bar(console) as progress:
@@ -55,7 +58,7 @@ def run_experiments(
                               "here", style="bold")  # fmt: skip
                 raise
         _tell(results, Console())
-    console.print(f"tables → {path / 'experiments'}", highlight=False)
+    console.print(f"tables → {path / FOLDER}", highlight=False)
 
 
 def _tell(results: Results, console: Console) -> None:

@@ -17,6 +17,7 @@ from rich.progress import (
 )
 from rich.table import Table
 
+from goaldriven.commands.replacing import say_replaced
 from goaldriven.errors import IdentificationError
 from goaldriven.identify import Identification
 from goaldriven.report.identified import FOLDER
@@ -39,10 +40,17 @@ def identify(
     from goaldriven.identify import DEFAULT_CLASSIFIERS
     from goaldriven.identify import identify as run
     from goaldriven.trajectories import load_examples
+    from goaldriven.trajectories.atomic import check_writable
 
     console = Console(stderr=True)
     whole(path, console)
+    check_writable(path / FOLDER)
     examples = load_examples(path)
+    chosen = tuple(classifiers or DEFAULT_CLASSIFIERS)
+    say_replaced(
+        path / FOLDER, examples, console,
+        grid=grid, statistics=statistics, splits=splits, seed=seed, classifiers=chosen, alpha=alpha,
+    )  # fmt: skip
     shown = bar(console)
     task = shown.add_task("identifying", total=None)
 
@@ -54,7 +62,7 @@ def identify(
         results = run(
             examples,
             grid=grid,
-            classifiers=classifiers or DEFAULT_CLASSIFIERS,
+            classifiers=chosen,
             statistics=statistics,
             n_splits=splits,
             alpha=alpha,
@@ -62,6 +70,15 @@ def identify(
             jobs=jobs or usable_cores(),
             progress=progress,
         )
+    except KeyboardInterrupt:
+        shown.stop()
+        console.print(
+            f"stopped; nothing was written, {path / FOLDER} is as it was; fits of an identification "
+            "are not kept before all are done",
+            style="bold",
+            soft_wrap=True,
+        )
+        raise
     finally:
         if shown.live.is_started:
             shown.stop()
@@ -77,7 +94,7 @@ def verdicts_on(path: Path, other: Path, alpha: float, classifiers: Sequence[str
     """
     from goaldriven.identify import load, verdicts
     from goaldriven.trajectories import load_examples, trained
-    from goaldriven.trajectories.atomic import write_bytes
+    from goaldriven.trajectories.atomic import check_writable, write_bytes
 
     for folder in (path, other):
         if not is_collection(folder):
@@ -91,6 +108,8 @@ def verdicts_on(path: Path, other: Path, alpha: float, classifiers: Sequence[str
             f"classifier must be one that the identification of {path} kept "
             f"({', '.join(kept) or 'none'}), got {missing[0] if missing else 'none'}"
         )
+    place = path / FOLDER / "verdicts_on" / f"{other.resolve().name}.csv"
+    check_writable(place.parent)
     examples = trained(load_examples(other))
     parts = [
         verdicts(results.classifier(name), examples, alpha).assign(classifier=name)
@@ -98,7 +117,6 @@ def verdicts_on(path: Path, other: Path, alpha: float, classifiers: Sequence[str
     ]
     table = pd.concat(parts, ignore_index=True)
     table = table[["classifier", *table.columns.drop("classifier")]]
-    place = path / FOLDER / "verdicts_on" / f"{other.resolve().name}.csv"
     write_bytes(place, table.to_csv(index=False).encode())
     _print_verdicts(table, Console())
     Console(stderr=True).print(f"verdicts → {place}", highlight=False)
@@ -202,7 +220,9 @@ def _cell(row: pd.Series) -> str:
 def report(path: Path) -> None:
     """Write the report page of a study or a collection."""
     from goaldriven.report import write_report
+    from goaldriven.trajectories.atomic import check_writable
 
     if not is_collection(path):
         StudyFolder.open(path)  # complains where it is none
+    check_writable(path)
     print(write_report(path).resolve())

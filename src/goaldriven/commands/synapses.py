@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +20,7 @@ from goaldriven.synapses.files import read_table
 from goaldriven.synapses.networks import fit_weights, network_weights, weight_moments
 from goaldriven.synapses.published import load_demo
 from goaldriven.synapses.table import groups_of, keep_common_sessions, select_group
+from goaldriven.trajectories.atomic import check_writable
 
 
 def fit(
@@ -55,9 +58,22 @@ def networks(folder: Path, out: Path | None, synapses: int, bootstraps: int, see
         f"{weights.sizes['synapse']} weights at {weights.sizes['epoch']} epochs", highlight=False
     )
     rng = np.random.default_rng([seed, 1])
-    fits = fit_weights(weights, rng=rng, bootstraps=bootstraps)
-    path = write_networks(weight_moments(weights), fits, out or folder / "synapses")
+    place = out or folder / "synapses"
+    check_writable(place)
+    with _stopping(console):
+        fits = fit_weights(weights, rng=rng, bootstraps=bootstraps)
+    path = write_networks(weight_moments(weights), fits, place)
     console.print(f"tables, figure and page → {path}", highlight=False, soft_wrap=True)
+
+
+@contextmanager
+def _stopping(console: Console) -> Iterator[None]:
+    """Say what Ctrl-C leaves behind."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        console.print("stopped; nothing was written", style="bold")
+        raise
 
 
 def _read(path: Path, group: str | None, drop_absent: bool) -> xr.Dataset:
@@ -80,7 +96,8 @@ def _has(path: Path, column: str) -> bool:
 
 def _analyse(table: xr.Dataset, folder: Path, bootstraps: int, seed: int, source: str) -> None:
     console = Console(stderr=True)
-    with bar(console) as progress:
+    check_writable(folder)
+    with _stopping(console), bar(console) as progress:
         task = progress.add_task("synapses", total=None)
 
         def advance(done: int, total: int, what: str) -> None:
