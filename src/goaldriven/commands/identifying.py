@@ -73,8 +73,8 @@ def identify(
     except KeyboardInterrupt:
         shown.stop()
         console.print(
-            f"stopped; nothing was written, {path / FOLDER} is as it was; fits of an identification "
-            "are not kept before all are done",
+            f"stopped; nothing was written, {path / FOLDER} is as it was; fits "
+            "are kept when all are done",
             style="bold",
             soft_wrap=True,
         )
