@@ -20,6 +20,7 @@ from goaldriven.planning.gpus import (
     Precision,
     gpu_named,
 )
+from goaldriven.studies.devices import check_device
 from goaldriven.studies.files import load_study, parse_selection, select
 
 _PREFIXES = ("", "k", "M", "G", "T", "P", "E", "Z")
@@ -39,6 +40,8 @@ def plan(
     study = load_study(source)
     named = [gpu_named(name) for name in gpus or DEFAULT_GPUS]
     networks = select(study, parse_selection(only))
+    if calibrate:
+        check_device(device)
     planned = plan_study(study.name, networks)
     measured = calibrated(networks, device) if calibrate else None
     share = UTILISATION[precision] if utilisation is None else utilisation

@@ -24,10 +24,11 @@ from goaldriven.specs import NetworkSpec, Study
 from goaldriven.specs.measurement import MeasurementSpec
 from goaldriven.specs.runtime import RuntimeOptions, parse_every
 from goaldriven.studies import remote
+from goaldriven.studies.devices import check_device
 from goaldriven.studies.executors.ray_cluster import RayOptions
 from goaldriven.studies.files import load_study, parse_selection, select
 from goaldriven.studies.folder import STATES, StudyFolder
-from goaldriven.studies.measuring import is_measured, load_measurements
+from goaldriven.studies.measuring import has_checkpoints, is_measured, load_measurements
 from goaldriven.studies.runner import Report, RunSummary, run_study, usable_cores
 from goaldriven.studies.stacking import parse_stack
 from goaldriven.studies.worker import Settings
@@ -73,6 +74,7 @@ def run(
         every = parse_every(hardware.checkpoint_every, hardware.keep_last)
     measured = () if measurements is None else load_measurements(measurements).specs()
     networks = select(study, parse_selection(only))
+    check_device(device, here=cluster is None)
     settings = Settings(device, threads, keep_checkpoints, measured, runtime, every)
     if hardware.devices * hardware.nodes > 1:
         if cluster is not None:
@@ -89,12 +91,15 @@ def run(
         left = [n for n in left if not folder.failure_path(n).exists()]
     console = Console(stderr=True)
     console.print(
-        f"study {study.name}: {len(networks)} networks, {len(networks) - len(left)} there already, "
-        f"{len(left)} to train {_means(jobs, cluster)} → {folder.place}",
+        f"study {study.name}: {_counts(folder, networks, left)} {_means(jobs, cluster)} "
+        f"→ {folder.place}",
         highlight=False,
         soft_wrap=True,
     )
-    _warn_unmeasured(folder, [n for n in networks if n not in left], measured, console)
+    there = [n for n in networks if folder.is_finished(n)]
+    _warn_unmeasured(folder, there, measured, console)
+    if keep_checkpoints:
+        _warn_unkept(folder, there, console)
     try:
         with progress_bar(console) as bar:
             summary = run_study(
@@ -130,9 +135,8 @@ def _run_on_ranks(
 
         def begin(folder: StudyFolder, left: list[NetworkSpec]) -> Report:
             console.print(
-                f"study {study.name}: {len(networks)} networks, {len(networks) - len(left)} there "
-                f"already, {len(left)} to train, each on {hardware.nodes} × {hardware.devices} "
-                f"devices → {folder.path}",
+                f"study {study.name}: {_counts(folder, networks, left)}, each on "
+                f"{hardware.nodes} × {hardware.devices} devices → {folder.path}",
                 highlight=False,
             )
             bar = stack.enter_context(progress_bar(console))
@@ -210,7 +214,7 @@ def _warn_unmeasured(
     console: Console,
 ) -> None:
     """Say so where networks were trained without these measurements: they are not trained again."""
-    lacking = sum(folder.is_finished(n) and not is_measured(folder, n, measured) for n in there)
+    lacking = sum(not is_measured(folder, n, measured) for n in there)
     if lacking:
         console.print(
             f"{lacking} networks were trained before without these measurements; 'goaldriven "
@@ -218,6 +222,31 @@ def _warn_unmeasured(
             style="bold",
             soft_wrap=True,
         )
+
+
+def _warn_unkept(folder: StudyFolder, there: Sequence[NetworkSpec], console: Console) -> None:
+    """Say so where networks were trained without keeping checkpoints: none can be had of them.
+
+    A URL keeps them out of its mirror, so that nothing can be said of those.
+    """
+    lacking = 0 if folder.url else sum(not has_checkpoints(folder, n) for n in there)
+    if lacking:
+        console.print(
+            f"{lacking} networks were trained before without keeping checkpoints and are not "
+            "trained again; with another --out they are, and checkpoints kept",
+            style="bold",
+            soft_wrap=True,
+        )
+
+
+def _counts(
+    folder: StudyFolder, networks: Sequence[NetworkSpec], left: Sequence[NetworkSpec]
+) -> str:
+    """How many networks are there, failed before and are passed over, and are left."""
+    there = sum(map(folder.is_finished, networks))
+    failed = len(networks) - there - len(left)
+    passed = f"{failed} failed before (--retry-failed trains them again), " if failed else ""
+    return f"{len(networks)} networks, {there} there already, {passed}{len(left)} to train"
 
 
 def progress_bar(console: Console) -> Progress:

@@ -28,6 +28,7 @@ from goaldriven.search.runner import run_search
 from goaldriven.search.storage import shown_url
 from goaldriven.specs.search import SearchSpec
 from goaldriven.specs.search_space import label_of
+from goaldriven.studies.devices import check_device
 from goaldriven.studies.runner import usable_cores
 
 _SHOWN = 5
@@ -49,6 +50,7 @@ def search(
         if trials < 1:
             raise SpecError(f"trials must be at least 1, got {trials}")
         spec = spec.model_copy(update={"trials": trials})
+    check_device(device)
     shown = None if storage is None else shown_url(storage)
     folder = SearchFolder.create(out or Path("results") / spec.name, spec, shown)
     console = Console(stderr=True)
