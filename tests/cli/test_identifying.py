@@ -12,7 +12,7 @@ import pytest
 from goaldriven import cli
 from goaldriven.specs import Study
 from goaldriven.studies import StudyFolder
-from goaldriven.trajectories import write
+from goaldriven.trajectories import read, write
 from trajectories.made_up import make_network
 
 EFFECT = {"fa": 3.0, "ia": -3.0, "sgdm": 0.0}
@@ -246,3 +246,39 @@ def test_what_is_replaced_is_told(tmp_path, monkeypatch, capsys):
         f"replaces the identification in {folder.path / 'identify'}: splits of each kind 2 → 1; "
         "classifiers logistic regression → logistic regression, svm; seed 0 → 3"
     ]
+
+
+@pytest.mark.parametrize("command", [["identify"], ["experiment", "run"]])
+def test_networks_that_are_not_finite_are_named(command, tmp_path, monkeypatch, capsys):
+    """One network of NaN vetoes every statistic."""
+    folder = make(tmp_path / "spoiled", ["fa", "ia"], 4)
+    culprit = spoil(folder)
+    code, _, error = goaldriven(monkeypatch, capsys, *command, folder.path, "--jobs", 1)
+    assert code == 2
+    assert error == (
+        "goaldriven: examples must have a statistic that is finite for every network that trained, "
+        f"got none; not finite where most networks are: network {culprit}\n"
+    )
+
+
+def test_a_network_without_activations_is_named(tmp_path, monkeypatch, capsys):
+    folder = make(tmp_path / "spoiled", ["fa", "ia"], 4)
+    culprit = spoil(folder, "activation")
+    code, _, error = goaldriven(monkeypatch, capsys, "identify", folder.path, "--jobs", 1)
+    assert code == 2
+    assert error.splitlines()[-1].endswith(f"not finite where most networks are: network {culprit}")
+    code, shown, error = goaldriven(monkeypatch, capsys, "trajectories", "validate", folder.path)
+    assert code == 0
+    assert "8 trajectories, all whole" in shown
+    assert error.splitlines()[-1].startswith("warning: 1 trained networks have statistics that are")
+    assert error.splitlines()[-1].endswith(culprit)
+
+
+def spoil(folder: StudyFolder, measure: str = "") -> str:
+    """Make a network's statistics NaN, or those of a measure."""
+    path = folder.trajectory_path(folder.study.networks()[2])
+    network = read(path)
+    chosen = network["measure"].values == measure if measure else slice(None)
+    network["observable"].values[..., chosen] = np.nan
+    write(network, path)
+    return str(network.attrs["network_id"])

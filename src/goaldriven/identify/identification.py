@@ -20,6 +20,7 @@ from goaldriven.identify.splits import SPLITTERS, Split
 from goaldriven.identify.tables import tabulate
 from goaldriven.specs import PUBLISHED_STATISTICS, STATISTICS
 from goaldriven.trajectories import admissible, trained
+from goaldriven.trajectories.finite import named, not_finite_examples
 
 OBSERVABLES: dict[str, tuple[str, ...]] = {
     "all": ("weight", "activation", "activity_change"),
@@ -94,7 +95,7 @@ def identify(
     plan = Plan(
         grid=grid,
         classifiers=tuple(classifiers),
-        statistics=_statistics_of(examples, statistics, observables),
+        statistics=_statistics_of(used, statistics, observables),
         splits=_make_splits(used, splits, n_splits, seed),
         views=views,
         permutations=permutations,
@@ -177,9 +178,17 @@ def _statistics_of(
         if not members:
             raise IdentificationError(
                 f"observables: '{name}' must have a statistic among the {len(chosen)} used, "
-                "got none"
+                f"got none{_culprits(examples) if statistics == 'admissible' else ''}"
             )
     return groups
+
+
+def _culprits(examples: xr.Dataset) -> str:
+    """The networks that leave no statistic which is finite for all, if they stand out."""
+    networks = not_finite_examples(examples)
+    if not networks:
+        return ""
+    return f"; not finite where most networks are: network {named(networks)}"
 
 
 def _make_splits(
