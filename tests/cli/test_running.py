@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from goaldriven import cli
 from goaldriven.errors import StudyError
 from goaldriven.specs import Study
 from goaldriven.studies import Settings, StudyFolder, run_study
@@ -105,3 +106,35 @@ def test_failed_networks_are_not_there_already(folder, file, monkeypatch, capsys
         "study tiny: 2 networks, 1 there already, 1 failed before (--retry-failed trains them "
         "again), 0 to train"
     ) in error
+
+
+def test_a_truncated_trajectory(folder, file, monkeypatch, capsys):
+    """The rest is counted, and the file is named with what helps; deleted, it is trained anew."""
+    broken = folder.study.networks()[1]
+    path = folder.trajectory_path(broken)
+    path.write_bytes(path.read_bytes()[:1000])
+    message = (
+        f"cannot read trajectory {path}: not a netCDF4 file, or truncated or damaged; delete it "
+        "and run the study again: its network is trained anew"
+    )
+    monkeypatch.setattr("sys.argv", ["goaldriven", "status", str(folder.path)])
+    with pytest.raises(SystemExit) as caught:
+        cli.main()
+    shown = capsys.readouterr()
+    assert caught.value.code == 1
+    assert shown.err == message + "\n"
+    assert shown.out.split()[:8] == [
+        "rule", "trained", "diverged", "failed", "running", "left", "broken", "all",
+    ]  # fmt: skip
+    assert shown.out.splitlines()[-1].split() == ["all", "1", "0", "0", "0", "0", "1", "2"]
+    for ask in (["identify"], ["report"], ["experiment", "run"]):
+        code, error = goaldriven(monkeypatch, capsys, *ask, folder.path)
+        assert code == 2
+        assert error == f"goaldriven: {message}\n"
+    code, error = goaldriven(monkeypatch, capsys, "run", file, "--out", folder.path)
+    assert code == 1
+    assert message in error
+    path.unlink()
+    code, error = goaldriven(monkeypatch, capsys, "run", file, "--out", folder.path, "--jobs", 1)
+    assert code == 0
+    assert folder.state(broken) == "trained"

@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.table import Table
 
 from goaldriven.commands.identifying import bar
+from goaldriven.commands.output import output
 from goaldriven.errors import DataError
 from goaldriven.trajectories.atomic import check_writable
 from goaldriven.trajectories.collection import Overview, Step, collect, merge, overview
@@ -74,7 +75,7 @@ def show_info(folder: Path) -> None:
     if found.broken:
         table.add_row("cannot be read", f"{len(found.broken)} files; see 'goaldriven trajectories "
                                         f"validate {folder}'")  # fmt: skip
-    Console().print(table, highlight=False)
+    output().print(table, highlight=False)
 
 
 def validate_folder(folder: Path) -> None:

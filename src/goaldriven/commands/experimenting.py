@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from rich.console import Console
-from rich.table import Table
 
 from goaldriven.commands.identifying import bar, whole
+from goaldriven.commands.output import output, plain_table
 from goaldriven.errors import DataError, IdentificationError
 from goaldriven.identify.experiments import EXPERIMENTS, Results, experiment, load_material, run
 from goaldriven.identify.experiments.results import FOLDER
@@ -18,10 +18,10 @@ from goaldriven.trajectories.atomic import check_writable
 
 def list_experiments() -> None:
     """Print every experiment with its question."""
-    table = Table("name", "question", "source", box=None, pad_edge=False)
+    table = plain_table("name", "question", "source")
     for entry in EXPERIMENTS.values():
         table.add_row(entry.name, entry.question, entry.source)
-    Console().print(table)
+    output().print(table)
 
 
 def run_experiments(
@@ -57,7 +57,7 @@ def run_experiments(
                 console.print("stopped; finished fits are kept, the same command goes on from "
                               "here", style="bold")  # fmt: skip
                 raise
-        _tell(results, Console())
+        _tell(results, output())
     console.print(f"tables → {path / FOLDER}", highlight=False)
 
 

@@ -17,6 +17,7 @@ from rich.progress import (
 )
 from rich.table import Table
 
+from goaldriven.commands.output import output
 from goaldriven.commands.replacing import say_replaced
 from goaldriven.errors import IdentificationError
 from goaldriven.identify import Identification
@@ -83,7 +84,7 @@ def identify(
         if shown.live.is_started:
             shown.stop()
     results.save(path / FOLDER)
-    _print(results, Console())
+    _print(results, output())
     console.print(f"tables and classifiers → {path / FOLDER}", highlight=False)
 
 
@@ -118,7 +119,7 @@ def verdicts_on(path: Path, other: Path, alpha: float, classifiers: Sequence[str
     table = pd.concat(parts, ignore_index=True)
     table = table[["classifier", *table.columns.drop("classifier")]]
     write_bytes(place, table.to_csv(index=False).encode())
-    _print_verdicts(table, Console())
+    _print_verdicts(table, output())
     Console(stderr=True).print(f"verdicts → {place}", highlight=False)
 
 
@@ -139,7 +140,9 @@ def _print_verdicts(table: pd.DataFrame, console: Console) -> None:
     shown = Table(box=None, pad_edge=False)
     for name in ("network", "trained by", "classifier", "verdict", "probability", "p",
                  f"rules not ruled out at {table['alpha'].iloc[0]:g}"):  # fmt: skip
-        shown.add_column(name, justify="right" if name in ("probability", "p") else "left")
+        shown.add_column(
+            name, justify="right" if name in ("probability", "p") else "left", overflow="fold"
+        )
     for row in table.to_dict("records"):
         shown.add_row(
             row["network"], row["rule"], row["classifier"].replace("_", " "), row["verdict"],
@@ -164,7 +167,7 @@ def whole(path: Path, console: Console) -> None:
     if is_collection(path):
         return
     count = StudyFolder.open(path).count()
-    missing = count["left"] + count["running"] + count["failed"]
+    missing = count["left"] + count["running"] + count["failed"]  # broken ones are read, and told
     if count["running"]:
         raise IdentificationError(
             f"DIR must be a study that is not running, got {path}, where {count['running']} "
@@ -200,9 +203,9 @@ def _print(results: Identification, console: Console) -> None:
         table = Table(title=f"{what}, splits by {kind} (chance {chance:.2f})", title_justify="left",
                       box=None, pad_edge=False)  # fmt: skip
         observables = list(dict.fromkeys(rows["observables"]))
-        table.add_column("classifier")
+        table.add_column("classifier", overflow="fold")
         for name in observables:
-            table.add_column(name.replace("_", " "), justify="right")
+            table.add_column(name.replace("_", " "), justify="right", overflow="fold")
         for classifier, group in rows.groupby("classifier", sort=False):
             cells = group.set_index("observables")
             table.add_row(

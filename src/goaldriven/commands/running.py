@@ -17,9 +17,9 @@ from rich.progress import (
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
-from rich.table import Table
 
-from goaldriven.errors import StudyError
+from goaldriven.commands.output import output, plain_table
+from goaldriven.errors import DataError, StudyError
 from goaldriven.specs import NetworkSpec, Study
 from goaldriven.specs.measurement import MeasurementSpec
 from goaldriven.specs.runtime import RuntimeOptions, parse_every
@@ -161,8 +161,8 @@ def _say_stopped(console: Console) -> None:
 
 
 def _say_done(folder: StudyFolder, summary: RunSummary, console: Console) -> None:
-    """What there is now; exit code 1 where networks failed."""
-    status(folder, networks=False)
+    """What there is now; exit code 1 where networks failed, or files cannot be read."""
+    broken = status(folder, networks=False)
     if summary.failed or summary.skipped_failed:
         console.print(
             f"{summary.failed + summary.skipped_failed} networks failed; their tracebacks are in "
@@ -170,6 +170,7 @@ def _say_done(folder: StudyFolder, summary: RunSummary, console: Console) -> Non
             style="bold",
             soft_wrap=True,
         )
+    if broken or summary.failed or summary.skipped_failed:
         raise typer.Exit(1)
 
 
@@ -296,22 +297,42 @@ def _reporter(
 
 
 def show_status(place: str, networks: bool) -> None:
-    """`status` of the study in a folder or at a URL."""
-    status(remote.open_url(place) if remote.is_url(place) else StudyFolder.open(place), networks)
+    """`status` of the study in a folder or at a URL; exit code 1 where files cannot be read."""
+    folder = remote.open_url(place) if remote.is_url(place) else StudyFolder.open(place)
+    if status(folder, networks):
+        raise typer.Exit(1)
 
 
-def status(folder: StudyFolder, networks: bool) -> None:
-    """Print how many networks are in each state, by rule, or one line per network."""
+def status(folder: StudyFolder, networks: bool) -> int:
+    """Print how many networks are in each state, by rule, or one line per network.
+
+    Returns how many have a file that cannot be read; these files are named.
+    """
     states = folder.states()
-    console = Console()
+    console = output()
     if networks:
         for network, state in states.items():
-            console.print(f"{network.network_id}  {state:<8}  {network.label}", highlight=False)
-    table = Table("rule", *STATES, "all", box=None, pad_edge=False)
+            console.print(f"{network.network_id}  {state:<8}  {network.label}",
+                          highlight=False, soft_wrap=True)  # fmt: skip
+    broken = [network for network, state in states.items() if state == "broken"]
+    shown = [state for state in STATES if broken or state != "broken"]
+    table = plain_table("rule", *shown, "all")
     for column in table.columns[1:]:
         column.justify = "right"
     for rule in [*dict.fromkeys(n.rule.name for n in states), None]:
         of_rule = [s for n, s in states.items() if rule in (None, n.rule.name)]
-        counts = [str(of_rule.count(state)) for state in STATES]
+        counts = [str(of_rule.count(state)) for state in shown]
         table.add_row(rule or "all", *counts, str(len(of_rule)))
     console.print(table)
+    _say_broken(folder, broken)
+    return len(broken)
+
+
+def _say_broken(folder: StudyFolder, networks: Sequence[NetworkSpec]) -> None:
+    """Name the files that cannot be read, each with what is wrong and what helps."""
+    console = Console(stderr=True)
+    for network in networks:
+        try:
+            folder.state(network)
+        except DataError as error:
+            console.print(str(error), style="bold", highlight=False, soft_wrap=True)

@@ -18,6 +18,7 @@ from rich.progress import (
 )
 from rich.table import Table
 
+from goaldriven.commands.output import output, plain_table
 from goaldriven.errors import SpecError
 from goaldriven.search.events import Event
 from goaldriven.search.files import load_search
@@ -92,7 +93,7 @@ def _conclude(result: SearchResult, folder: SearchFolder, console: Console) -> N
     if result.best is None:
         console.print("no trial is complete, so there is no best setting", style="bold")
         raise typer.Exit(1)
-    Console().print(_table(result))
+    output().print(_table(result))
     console.print(
         f"best: trial {result.best.number} → {folder.path / 'best.yaml'}; all trials → "
         f"{folder.path / 'trials.csv'}",
@@ -104,7 +105,7 @@ def _conclude(result: SearchResult, folder: SearchFolder, console: Console) -> N
 def _table(result: SearchResult) -> Table:
     """Settings as columns, best first; scores and what was varied as rows."""
     shown = result.ranked[:_SHOWN]
-    table = Table("", *(f"trial {s.number}" for s in shown), box=None, pad_edge=False)
+    table = plain_table("", *(f"trial {s.number}" for s in shown))
     for column in table.columns[1:]:
         column.justify = "right"
     table.add_row("score", *(_figure(s.score) for s in shown))

@@ -10,9 +10,9 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 from rich.console import Console
-from rich.table import Table
 
 from goaldriven.commands.identifying import bar
+from goaldriven.commands.output import output, plain_table
 from goaldriven.errors import DataError, unknown
 from goaldriven.report.synapses import write_networks, write_synapses
 from goaldriven.synapses.analysis import Analysis, analyse
@@ -105,7 +105,7 @@ def _analyse(table: xr.Dataset, folder: Path, bootstraps: int, seed: int, source
 
         analysis = analyse(table, bootstraps=bootstraps, seed=seed, progress=advance)
     path = write_synapses(analysis, folder, source=source)
-    _tell(analysis, Console())
+    _tell(analysis, output())
     for (group, name), why in analysis.skipped.items():
         console.print(f"{group}: {name} passed over; {why}", style="bold", soft_wrap=True)
     console.print(f"tables, figures and page → {path}", highlight=False, soft_wrap=True)
@@ -113,7 +113,7 @@ def _analyse(table: xr.Dataset, folder: Path, bootstraps: int, seed: int, source
 
 def _tell(analysis: Analysis, console: Console) -> None:
     """The few numbers that one looks at first: one row per quantity, one column per group."""
-    rows = Table("quantity", *analysis.groups, box=None, pad_edge=False)
+    rows = plain_table("quantity", *analysis.groups)
     found = {group: _numbers(analysis, group) for group in analysis.groups}
     names = dict.fromkeys(name for of in found.values() for name in of)
     for name in names:
