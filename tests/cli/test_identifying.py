@@ -193,7 +193,7 @@ def test_ctrl_c_is_told(tmp_path, monkeypatch, capsys):
         monkeypatch, capsys, "identify", folder.path, "--jobs", 1, "--classifier", "svm"
     )
     assert code == 130
-    assert error.splitlines()[-1].startswith("stopped; ")
+    assert error.splitlines()[-1].startswith("stopped; finished fits are kept, ")
     assert not list((folder.path / "identify").iterdir())
 
 

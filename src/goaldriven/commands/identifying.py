@@ -26,6 +26,9 @@ from goaldriven.studies.folder import StudyFolder
 from goaldriven.studies.runner import usable_cores
 from goaldriven.trajectories.collection import is_collection
 
+CACHE = "cache"
+"""Where in the folder of an identification its fits are kept."""
+
 
 def identify(
     path: Path,
@@ -69,13 +72,14 @@ def identify(
             alpha=alpha,
             seed=seed,
             jobs=jobs or usable_cores(),
+            cache=path / FOLDER / CACHE,
             progress=progress,
         )
     except KeyboardInterrupt:
         shown.stop()
         console.print(
-            f"stopped; nothing was written, {path / FOLDER} is as it was; fits "
-            "are kept when all are done",
+            "stopped; finished fits are kept, but for those of the first split, and the same "
+            f"command goes on from here; the results in {path / FOLDER} are as they were",
             style="bold",
             soft_wrap=True,
         )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.metadata
 import platform
 from collections.abc import Collection, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -45,6 +46,7 @@ def identify(
     alpha: float = ALPHA,
     seed: int = 0,
     jobs: int = 1,
+    cache: str | Path | None = None,
     progress: Progress | None = None,
 ) -> Identification:
     """Train classifiers to tell the learning rule of a layer from its trajectories, and test them.
@@ -74,12 +76,15 @@ def identify(
         1/(n + 1) where n calibration networks do not allow it.
     seed : of splits, folds and classifiers.
     jobs : processes, one thread each. The results do not depend on it.
+    cache : a folder in which what came of fits is kept, but for the splits of ``keep``; what lies
+        there is not fitted again. The results do not depend on it.
     progress : called with (done, total, what was done).
 
     Raises
     ------
     IdentificationError : an unknown name, or too few rules or networks.
     DataError : every network diverged.
+    StudyError : ``cache`` cannot be written.
 
     Source: Nayebi, Srivastava et al. 2020; thesis section 6.3.9. Splits by network, the quick
     grids, logistic regression, kernel SVM, extra classifiers, dynamics and ranks are not in the
@@ -102,6 +107,7 @@ def identify(
         keep=tuple(keep),
         seed=seed,
         alpha=alpha,
+        cache=None if cache is None else Path(cache),
     )
     outcomes = list(run(plan, used, jobs, progress))
     return tabulate(outcomes, used, plan, _settings(plan, examples, used))
