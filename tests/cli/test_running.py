@@ -131,9 +131,11 @@ def test_a_truncated_trajectory(folder, file, monkeypatch, capsys):
         code, error = goaldriven(monkeypatch, capsys, *ask, folder.path)
         assert code == 2
         assert error == f"goaldriven: {message}\n"
-    code, error = goaldriven(monkeypatch, capsys, "run", file, "--out", folder.path)
+    ask = ["run", file, "--out", folder.path, "--keep-checkpoints"]
+    code, error = goaldriven(monkeypatch, capsys, *ask)
     assert code == 1
     assert message in error
+    assert "1 networks were trained before without keeping checkpoints" in error
     path.unlink()
     code, error = goaldriven(monkeypatch, capsys, "run", file, "--out", folder.path, "--jobs", 1)
     assert code == 0

@@ -230,7 +230,10 @@ def _warn_unkept(folder: StudyFolder, there: Sequence[NetworkSpec], console: Con
 
     A URL keeps them out of its mirror, so that nothing can be said of those.
     """
-    lacking = 0 if folder.url else sum(not has_checkpoints(folder, n) for n in there)
+    states = {} if folder.url else folder.states()
+    lacking = sum(
+        states.get(n, "broken") != "broken" and not has_checkpoints(folder, n) for n in there
+    )
     if lacking:
         console.print(
             f"{lacking} networks were trained before without keeping checkpoints and are not "
