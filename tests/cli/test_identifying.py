@@ -12,7 +12,7 @@ import pytest
 from goaldriven import cli
 from goaldriven.specs import Study
 from goaldriven.studies import StudyFolder
-from goaldriven.trajectories import write
+from goaldriven.trajectories import read, write
 from trajectories.made_up import make_network
 
 EFFECT = {"fa": 3.0, "ia": -3.0, "sgdm": 0.0}
@@ -179,3 +179,106 @@ def test_a_study_that_is_still_running(tmp_path, monkeypatch, capsys):
         f"goaldriven: DIR must be a study that is not running, got {folder.path}, where 1 networks "
         "are in training; wait, or stop it (finished networks are kept)"
     )
+
+
+def interrupt(*args: object, **kwargs: object) -> None:
+    raise KeyboardInterrupt
+
+
+def test_ctrl_c_is_told(tmp_path, monkeypatch, capsys):
+    """One line and exit code 130; an identification that is there stays."""
+    folder = make(tmp_path / "stopped", ["fa", "ia"], 4)
+    monkeypatch.setattr("goaldriven.identify.jobs._run_job", interrupt)
+    code, _, error = goaldriven(
+        monkeypatch, capsys, "identify", folder.path, "--jobs", 1, "--classifier", "svm"
+    )
+    assert code == 130
+    assert error.splitlines()[-1].startswith("stopped; finished fits are kept, ")
+    assert not list((folder.path / "identify").iterdir())
+
+
+@pytest.mark.parametrize(
+    ("arguments", "place"),
+    [
+        (["identify"], "identify"),
+        (["experiment", "run"], "experiments"),
+    ],
+)
+def test_a_place_that_cannot_be_written(arguments, place, tmp_path, monkeypatch, capsys):
+    """It is found out before anything is fitted."""
+    folder = make(tmp_path / "full", ["fa", "ia"], 4)
+    (folder.path / place).write_text("a file")
+    monkeypatch.setattr("goaldriven.identify.selection.choose", interrupt)
+    monkeypatch.setattr("goaldriven.trajectories.files.load_networks", interrupt)
+    code, _, error = goaldriven(monkeypatch, capsys, *arguments, folder.path, "--jobs", 1)
+    assert code == 2
+    assert error == f"goaldriven: cannot write {folder.path / place}: File exists\n"
+
+
+def test_synapses_that_cannot_be_written(tmp_path, monkeypatch, capsys):
+    (tmp_path / "out").write_text("a file")
+    monkeypatch.setattr("goaldriven.commands.synapses.analyse", interrupt)
+    out = tmp_path / "out" / "demo"
+    code, _, error = goaldriven(monkeypatch, capsys, "synapses", "demo", "--out", out)
+    assert code == 2
+    assert error == f"goaldriven: cannot write {out}: Not a directory\n"
+
+
+def test_ctrl_c_in_synapses(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr("goaldriven.commands.synapses.analyse", interrupt)
+    code, _, error = goaldriven(monkeypatch, capsys, "synapses", "demo", "--out", tmp_path / "o")
+    assert code == 130
+    assert error.splitlines()[-1] == "stopped; nothing was written"
+
+
+def test_what_is_replaced_is_told(tmp_path, monkeypatch, capsys):
+    folder = make(tmp_path / "twice", ["fa", "ia"], 4)
+    ask = ["identify", folder.path, "--jobs", 1, "--classifier", "logistic_regression"]
+    assert "replaces" not in goaldriven(monkeypatch, capsys, *ask, "--splits", 2)[2]
+    assert "replaces" not in goaldriven(monkeypatch, capsys, *ask, "--splits", 2)[2]
+    monkeypatch.setattr("goaldriven.identify.jobs._run_job", interrupt)
+    code, _, error = goaldriven(
+        monkeypatch, capsys, *ask, "--classifier", "svm", "--splits", 1, "--seed", 3
+    )
+    assert code == 130
+    said = [line for line in error.splitlines() if line.startswith("replaces")]
+    assert said == [
+        f"replaces the identification in {folder.path / 'identify'}: splits of each kind 2 → 1; "
+        "classifiers logistic regression → logistic regression, svm; seed 0 → 3"
+    ]
+
+
+@pytest.mark.parametrize("command", [["identify"], ["experiment", "run"]])
+def test_networks_that_are_not_finite_are_named(command, tmp_path, monkeypatch, capsys):
+    """One network of NaN vetoes every statistic."""
+    folder = make(tmp_path / "spoiled", ["fa", "ia"], 4)
+    culprit = spoil(folder)
+    code, _, error = goaldriven(monkeypatch, capsys, *command, folder.path, "--jobs", 1)
+    assert code == 2
+    assert error == (
+        "goaldriven: examples must have a statistic that is finite for every network that trained, "
+        f"got none; not finite where most networks are: network {culprit}\n"
+    )
+
+
+def test_a_network_without_activations_is_named(tmp_path, monkeypatch, capsys):
+    folder = make(tmp_path / "spoiled", ["fa", "ia"], 4)
+    culprit = spoil(folder, "activation")
+    code, _, error = goaldriven(monkeypatch, capsys, "identify", folder.path, "--jobs", 1)
+    assert code == 2
+    assert error.splitlines()[-1].endswith(f"not finite where most networks are: network {culprit}")
+    code, shown, error = goaldriven(monkeypatch, capsys, "trajectories", "validate", folder.path)
+    assert code == 0
+    assert "8 trajectories, all whole" in shown
+    assert error.splitlines()[-1].startswith("warning: 1 trained networks have statistics that are")
+    assert error.splitlines()[-1].endswith(culprit)
+
+
+def spoil(folder: StudyFolder, measure: str = "") -> str:
+    """Make a network's statistics NaN, or those of a measure."""
+    path = folder.trajectory_path(folder.study.networks()[2])
+    network = read(path)
+    chosen = network["measure"].values == measure if measure else slice(None)
+    network["observable"].values[..., chosen] = np.nan
+    write(network, path)
+    return str(network.attrs["network_id"])

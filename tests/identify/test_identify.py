@@ -10,7 +10,7 @@ import pytest
 
 import goaldriven as gd
 from goaldriven.errors import DataError, IdentificationError
-from goaldriven.identify import DEFAULT_CLASSIFIERS, features, identify
+from goaldriven.identify import DEFAULT_CLASSIFIERS, features, identify, jobs
 from goaldriven.identify.candidates import probabilities
 
 from .made_up import FEW, make_examples, with_rules
@@ -374,3 +374,41 @@ def test_bad_examples():
         identify(make_examples(15))
     with pytest.raises(DataError, match="did not diverge, got none"):
         identify(examples.assign_coords(outcome=("example", ["diverged"] * 48)))
+
+
+def test_fits_that_are_kept_are_not_made_again(tmp_path, monkeypatch):
+    """Interrupted after a few fits, the next call makes the others, and gives the same results."""
+    ask = {
+        "classifiers": ["random_forest", "svm"], "observables": ["all", "weight"],
+        "splits": ["network"], "n_splits": 3, "cache": tmp_path,
+    }  # fmt: skip
+    examples = make_examples(16, rule_effect=1.0, n_layers=2, n_epochs=2, seed=8)
+    plain = identify(examples, **{**ask, "cache": None})
+    fits: list[str] = []
+    fit = jobs._run_classifier
+
+    def counted(plan, job, name, *rest):
+        if len(fits) == stop:
+            raise KeyboardInterrupt
+        fits.append(f"{name} {job.label}")
+        return fit(plan, job, name, *rest)
+
+    monkeypatch.setattr(jobs, "_run_classifier", counted)
+    stop = 5
+    with pytest.raises(KeyboardInterrupt):
+        identify(examples, **ask)
+    assert len(list(tmp_path.rglob("*.npz"))) == 3, "two of the five are of the first split"
+    fits, stop = [], 100
+    again = identify(examples, **ask)
+    assert len(fits) == 12 - 3
+    for name in ("accuracy", "network_accuracy", "verdicts", "confusion", "importances"):
+        pd.testing.assert_frame_equal(getattr(again, name), getattr(plain, name))
+    fits = []
+    identify(examples, **ask)
+    assert len(fits) == 4, "those of the first split, whose classifiers are wanted"
+    identify(examples, **{**ask, "seed": 1})
+    assert len(fits) == 4 + 12, "another seed is another fit"
+    changed = examples.assign(value=examples["value"] * 1.01)
+    fits = []
+    identify(changed, **ask)
+    assert len(fits) == 12

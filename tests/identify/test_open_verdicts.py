@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 
 import numpy as np
+import pandas as pd
 import pytest
 from scipy.stats import binom
 
@@ -147,3 +148,36 @@ def test_damaged_calibration_is_refused(results, tmp_path):
     (tmp_path / "identification.json").write_text(json.dumps(record))
     with pytest.raises(DataError, match="is damaged: calibration must have one row of scores"):
         load(tmp_path)
+
+
+def test_a_recording_has_no_rule(results):
+    """The verdicts are the same, and what made the networks is said to be unknown."""
+    fitted = results.classifier("logistic_regression")
+    examples = planted(40, 9)
+    bare = examples.drop_vars(
+        [name for name in examples.coords if examples[name].dims == ("example",)]
+    ).assign_coords({n: examples[n].variable for n in ("network", "position")})
+    table = verdicts(fitted, bare)
+    assert set(table["rule"]) == {"unknown"}
+    pd.testing.assert_frame_equal(
+        table.drop(columns="rule"), verdicts(fitted, examples).drop(columns="rule")
+    )
+
+
+@pytest.mark.parametrize("name", ["network", "position", "epoch", "statistic"])
+def test_a_missing_coordinate_is_named(name, results):
+    fitted = results.classifier("logistic_regression")
+    with pytest.raises(IdentificationError, match=rf"^examples must have a coordinate '{name}' \("):
+        verdicts(fitted, planted(8, 9).drop_vars(name))
+
+
+def test_a_position_that_does_not_exist(results):
+    examples = planted(8, 9)
+    places = np.full(examples.sizes["example"], "L4")
+    with pytest.raises(
+        IdentificationError, match=r"^position must be one of early, middle, deep .*got 'L4'$"
+    ):
+        verdicts(
+            results.classifier("logistic_regression"),
+            examples.assign_coords(position=("example", places)),
+        )

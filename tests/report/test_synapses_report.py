@@ -208,3 +208,26 @@ def test_networks_have_a_page_of_their_own(tmp_path):
     assert [f.key for f in reader.figures] == ["weight-dynamics"]
     back = pd.read_csv(tmp_path / "tables" / "network_moments.csv")
     pd.testing.assert_frame_equal(back, moments)
+
+
+@pytest.mark.parametrize("n_synapses", [1, 2, 3])
+def test_a_tiny_table_has_a_page(n_synapses, tmp_path, monkeypatch):
+    """What so few synapses do not allow is left out or blank."""
+    monkeypatch.setattr(module, "SIMULATIONS", 5)
+    sizes = np.random.default_rng(0).lognormal(size=(n_synapses, 3))
+    table = syn.make_table(sizes, [0.0, 4.0, 8.0], np.zeros(n_synapses, dtype=int))
+    found = syn.analyse(table, bootstraps=5)
+    assert ("all", "kesten") in found.skipped
+    tested = found.tables["lognormality"]
+    assert tested["n"].tolist() == [n_synapses] * 3
+    assert tested[["mu", "sigma", "anderson_darling", "p"]].isna().all(axis=None)
+    page = report.write_synapses(found, tmp_path).read_text(encoding="utf-8")
+    assert "Is log size normal?" in page
+
+
+def test_no_synapse_of_a_middling_size(tmp_path):
+    sizes = np.array([[1.0, 2.0, 3.0], [4.0, 5.0, 6.0]])
+    found = syn.analyse(syn.make_table(sizes, [0.0, 4.0, 8.0], [0, 0]), bootstraps=5)
+    assert found.skipped["all", "weight_changes"] == (
+        "synapses must number at least 1 to be resampled, got none that qualify"
+    )

@@ -8,7 +8,7 @@ import pytest
 
 from goaldriven.errors import StudyError
 from goaldriven.specs import Study
-from goaldriven.studies import StudyFolder
+from goaldriven.studies import StudyFolder, run_study
 
 
 def test_a_fresh_folder_has_everything_left(tiny_study, tmp_path):
@@ -55,3 +55,11 @@ def test_networks_are_found_by_the_beginning_of_their_id(tiny_study, tmp_path):
         folder.find("zzz")
     with pytest.raises(StudyError, match="which is that of 4 of them"):
         folder.find("")
+
+
+def test_a_folder_whose_lock_cannot_be_written(tiny_study, tmp_path):
+    """As on a file system that is mounted read-only."""
+    folder = StudyFolder.create(tmp_path / "out", tiny_study)
+    (folder.path / ".lock").mkdir()
+    with pytest.raises(StudyError, match=r"^cannot write .*\.lock: Is a directory$"):
+        run_study(folder, jobs=1)

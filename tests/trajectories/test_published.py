@@ -5,11 +5,12 @@ import pickle
 import numpy as np
 import pytest
 
+from goaldriven.commands.collecting import import_published
 from goaldriven.errors import DataError
 from goaldriven.specs import PUBLISHED_STATISTICS, STATISTICS
 from goaldriven.trajectories import load_examples, load_networks, to_examples, validate
 from goaldriven.trajectories.collection import collect
-from goaldriven.trajectories.published import read_published, write_published
+from goaldriven.trajectories.published import open_published, read_published, write_published
 
 from .made_up import make_network
 
@@ -195,3 +196,45 @@ def test_fields_under_other_names(tmp_path):
         read_published(tmp_path / "d.pkl")
     networks = read_published(tmp_path / "d.pkl", fields={"architecture": "net"})
     assert {n.attrs["architecture"] for n in networks} == {"knet4", "resnet18_v2"}
+
+
+def test_epochs_survive_an_export(tmp_path):
+    """Those of the records, whatever their interval; the published file has none."""
+    networks = [make_network(f"{i:012d}", epochs=(0, 1, 3, 10), seed=i) for i in range(2)]
+    write_published(networks, tmp_path / "ours.pkl")
+    for network in read_published(tmp_path / "ours.pkl"):
+        assert network["epoch"].values.tolist() == [0, 1, 3, 10]
+    with pytest.raises(DataError, match=r"record_every must be left out.*0, 1, 3, …; got 5"):
+        read_published(tmp_path / "ours.pkl", record_every=5)
+    published_file(tmp_path / "theirs.pkl")
+    theirs = open_published(tmp_path / "theirs.pkl")
+    assert not theirs.epochs_stored
+    assert theirs.epochs == tuple(range(0, 101, 5))
+    assert open_published(tmp_path / "ours.pkl").epochs_stored
+    assert read_published(tmp_path / "theirs.pkl", record_every=2)[0]["epoch"].values[-1] == 40
+
+
+def test_epochs_that_do_not_fit(tmp_path):
+    path = tmp_path / "dataset.pkl"
+    published_file(path, lambda data: data.update(epochs=np.arange(3)))
+    with pytest.raises(DataError, match=r"epochs must be 21 integers, got int64 of shape \(3,\)"):
+        read_published(path)
+
+
+def test_import_says_which_epochs_it_assumes(tmp_path, capsys):
+    published_file(tmp_path / "theirs.pkl")
+    import_published(tmp_path / "theirs.pkl", tmp_path / "a", None, [])
+    assert "epochs 0, 5, … 100, assumed: the file holds none; --record-every sets them" in (
+        capsys.readouterr().out
+    )
+    import_published(tmp_path / "theirs.pkl", tmp_path / "b", 2, [])
+    shown = capsys.readouterr().out
+    assert "epochs 0, 2, … 40 →" in shown
+    network = make_network(epochs=(0, 1, 2))
+    network["observable"].values[:, :, 0] = np.nan
+    others = [make_network(f"{i:012d}", epochs=(0, 1, 2), seed=i) for i in range(5)]
+    write_published([network, *others], tmp_path / "ours.pkl")
+    import_published(tmp_path / "ours.pkl", tmp_path / "c", None, [])
+    told = capsys.readouterr()
+    assert "epochs 0, 1, 2 →" in told.out
+    assert told.err.strip().endswith("comparisons: 0123456789ab")

@@ -8,6 +8,7 @@ import pytest
 from goaldriven.errors import DataError
 from goaldriven.specs import STATISTICS
 from goaldriven.trajectories import admissible, load_examples, to_examples, trained, write
+from goaldriven.trajectories.finite import not_finite
 
 from .made_up import diverge, make_network
 
@@ -105,3 +106,12 @@ def test_from_files_or_from_memory_is_the_same(tmp_path):
     for network in networks:
         write(network, tmp_path / "networks" / f"{network.attrs['network_id']}.nc")
     assert load_examples(tmp_path).identical(to_examples(networks))
+
+
+def test_networks_that_are_not_finite_stand_out():
+    """A statistic that most networks lack is no fault of one network; all of it together is."""
+    full, most = {"a", "b", "rare"}, {"a", "b"}
+    assert not_finite({"1": full, "2": most, "3": most}) == ()
+    assert not_finite({"1": full, "2": {"a"}, "3": most, "4": set(), "5": most}) == ("2", "4")
+    assert not_finite({"1": set()}) == ("1",)
+    assert not_finite({}) == ()

@@ -30,6 +30,9 @@ class Table(StrEnum):
     statistics = "statistics"
     studies = "studies"
     searches = "searches"
+    classifiers = "classifiers"
+    measurements = "measurements"
+    experiments = "experiments"
 
 
 class Grid(StrEnum):
@@ -41,7 +44,7 @@ class Grid(StrEnum):
 
 @app.command("list")
 def list_(table: Annotated[Table, typer.Argument(help="Which table.")]) -> None:
-    """List the rules, architectures, tasks, statistics, studies or searches that there are."""
+    """List what there is: rules, architectures, tasks, statistics, studies, classifiers, …"""
     from goaldriven.commands import listing
 
     listing.show_table(table.value)

@@ -17,7 +17,10 @@ Folder = Annotated[Path, typer.Argument(metavar="DIR", help="A study's folder or
 def import_(
     file: Annotated[Path, typer.Argument(help="A file in the published format (dataset.pkl).")],
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder of the collection.")],
-    record_every: Annotated[int, typer.Option(min=1, help="Epochs between two records.")] = 5,
+    record_every: Annotated[
+        int | None,
+        typer.Option(min=1, help="Epochs between two records; default as the file says, else 5."),
+    ] = None,
     field: Annotated[
         list[str] | None,
         typer.Option(metavar="OURS=THEIRS", help="A field of 'meta' under another name."),

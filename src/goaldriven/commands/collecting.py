@@ -10,23 +10,40 @@ from rich.console import Console
 from rich.table import Table
 
 from goaldriven.commands.identifying import bar
+from goaldriven.commands.output import output
 from goaldriven.errors import DataError
+from goaldriven.trajectories.atomic import check_writable
 from goaldriven.trajectories.collection import Overview, Step, collect, merge, overview
+from goaldriven.trajectories.examples import to_examples
 from goaldriven.trajectories.files import load_networks
-from goaldriven.trajectories.published import FIELDS, read_published, write_published
+from goaldriven.trajectories.finite import named, not_finite_examples
+from goaldriven.trajectories.published import (
+    FIELDS,
+    RECORD_EVERY,
+    open_published,
+    write_published,
+)
 
 
-def import_published(path: Path, out: Path, record_every: int, fields: Sequence[str]) -> None:
+def import_published(
+    path: Path, out: Path, record_every: int | None, fields: Sequence[str]
+) -> None:
     """Read a file in the published format into a collection."""
-    networks = read_published(path, record_every=record_every, fields=_pairs(fields))
+    read = open_published(path, record_every=record_every, fields=_pairs(fields))
+    networks = read.networks
     with _steps("importing") as progress:
         n = collect(networks, out, str(path), progress)
     layers = sum(network.sizes["layer"] for network in networks)
-    print(f"{n} networks, {layers} layers → {out}")
+    when = f"epochs {_listed(read.epochs)}"
+    if not read.epochs_stored and record_every is None:
+        when += f", assumed: the file holds none; --record-every sets them (default {RECORD_EVERY})"
+    print(f"{n} networks, {layers} layers, {when} → {out}")
+    _warn_not_finite(not_finite_examples(to_examples(networks)))
 
 
 def export_published(folder: Path, path: Path) -> None:
     """Write a folder's trajectories in the published format."""
+    check_writable(path.parent)
     rows = write_published(load_networks(folder), path)
     print(f"{rows} layers → {path}")
 
@@ -58,7 +75,7 @@ def show_info(folder: Path) -> None:
     if found.broken:
         table.add_row("cannot be read", f"{len(found.broken)} files; see 'goaldriven trajectories "
                                         f"validate {folder}'")  # fmt: skip
-    Console().print(table, highlight=False)
+    output().print(table, highlight=False)
 
 
 def validate_folder(folder: Path) -> None:
@@ -77,6 +94,29 @@ def validate_folder(folder: Path) -> None:
         raise DataError(f"{folder} must hold networks recorded at the same epochs, got several "
                         "grids")  # fmt: skip
     print(f"{found.networks} trajectories, all whole")
+    _warn_not_finite(found.not_finite)
+
+
+def _warn_not_finite(networks: Sequence[str]) -> None:
+    if networks:
+        Console(stderr=True).print(
+            f"warning: {len(networks)} trained networks have statistics that are not finite where "
+            f"most networks' are, and so take these from all comparisons: {named(networks)}",
+            style="bold",
+            highlight=False,
+            soft_wrap=True,
+        )
+
+
+def _listed(epochs: Sequence[int]) -> str:
+    """At which epochs the records were made, in short.
+
+    >>> _listed((0, 5)), _listed((0, 5, 10, 15, 20))
+    ('0, 5', '0, 5, … 20')
+    """
+    if len(epochs) <= 3:
+        return ", ".join(map(str, epochs))
+    return f"{epochs[0]}, {epochs[1]}, … {epochs[-1]}"
 
 
 def _overview(folder: Path) -> Overview:

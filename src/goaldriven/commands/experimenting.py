@@ -6,20 +6,22 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from rich.console import Console
-from rich.table import Table
 
 from goaldriven.commands.identifying import bar, whole
+from goaldriven.commands.output import output, plain_table
 from goaldriven.errors import DataError, IdentificationError
 from goaldriven.identify.experiments import EXPERIMENTS, Results, experiment, load_material, run
+from goaldriven.identify.experiments.results import FOLDER
 from goaldriven.studies.runner import usable_cores
+from goaldriven.trajectories.atomic import check_writable
 
 
 def list_experiments() -> None:
     """Print every experiment with its question."""
-    table = Table("name", "question", "source", box=None, pad_edge=False)
+    table = plain_table("name", "question", "source")
     for entry in EXPERIMENTS.values():
         table.add_row(entry.name, entry.question, entry.source)
-    Console().print(table)
+    output().print(table)
 
 
 def run_experiments(
@@ -34,6 +36,7 @@ def run_experiments(
     chosen = [experiment(name) for name in names] or list(EXPERIMENTS.values())
     console = Console(stderr=True)
     whole(path, console)
+    check_writable(path / FOLDER)
     given = load_material(path, grid=grid, n_splits=splits, seed=seed)
     for entry in chosen:
         with bar(console) as progress:
@@ -54,8 +57,8 @@ def run_experiments(
                 console.print("stopped; finished fits are kept, the same command goes on from "
                               "here", style="bold")  # fmt: skip
                 raise
-        _tell(results, Console())
-    console.print(f"tables → {path / 'experiments'}", highlight=False)
+        _tell(results, output())
+    console.print(f"tables → {path / FOLDER}", highlight=False)
 
 
 def _tell(results: Results, console: Console) -> None:

@@ -17,12 +17,17 @@ from rich.progress import (
 )
 from rich.table import Table
 
+from goaldriven.commands.output import output
+from goaldriven.commands.replacing import say_replaced
 from goaldriven.errors import IdentificationError
 from goaldriven.identify import Identification
 from goaldriven.report.identified import FOLDER
 from goaldriven.studies.folder import StudyFolder
 from goaldriven.studies.runner import usable_cores
 from goaldriven.trajectories.collection import is_collection
+
+CACHE = "cache"
+"""Where in the folder of an identification its fits are kept."""
 
 
 def identify(
@@ -39,10 +44,17 @@ def identify(
     from goaldriven.identify import DEFAULT_CLASSIFIERS
     from goaldriven.identify import identify as run
     from goaldriven.trajectories import load_examples
+    from goaldriven.trajectories.atomic import check_writable
 
     console = Console(stderr=True)
     whole(path, console)
+    check_writable(path / FOLDER)
     examples = load_examples(path)
+    chosen = tuple(classifiers or DEFAULT_CLASSIFIERS)
+    say_replaced(
+        path / FOLDER, examples, console,
+        grid=grid, statistics=statistics, splits=splits, seed=seed, classifiers=chosen, alpha=alpha,
+    )  # fmt: skip
     shown = bar(console)
     task = shown.add_task("identifying", total=None)
 
@@ -54,19 +66,29 @@ def identify(
         results = run(
             examples,
             grid=grid,
-            classifiers=classifiers or DEFAULT_CLASSIFIERS,
+            classifiers=chosen,
             statistics=statistics,
             n_splits=splits,
             alpha=alpha,
             seed=seed,
             jobs=jobs or usable_cores(),
+            cache=path / FOLDER / CACHE,
             progress=progress,
         )
+    except KeyboardInterrupt:
+        shown.stop()
+        console.print(
+            "stopped; finished fits are kept, but for those of the first split, and the same "
+            f"command goes on from here; the results in {path / FOLDER} are as they were",
+            style="bold",
+            soft_wrap=True,
+        )
+        raise
     finally:
         if shown.live.is_started:
             shown.stop()
     results.save(path / FOLDER)
-    _print(results, Console())
+    _print(results, output())
     console.print(f"tables and classifiers → {path / FOLDER}", highlight=False)
 
 
@@ -77,7 +99,7 @@ def verdicts_on(path: Path, other: Path, alpha: float, classifiers: Sequence[str
     """
     from goaldriven.identify import load, verdicts
     from goaldriven.trajectories import load_examples, trained
-    from goaldriven.trajectories.atomic import write_bytes
+    from goaldriven.trajectories.atomic import check_writable, write_bytes
 
     for folder in (path, other):
         if not is_collection(folder):
@@ -91,6 +113,8 @@ def verdicts_on(path: Path, other: Path, alpha: float, classifiers: Sequence[str
             f"classifier must be one that the identification of {path} kept "
             f"({', '.join(kept) or 'none'}), got {missing[0] if missing else 'none'}"
         )
+    place = path / FOLDER / "verdicts_on" / f"{other.resolve().name}.csv"
+    check_writable(place.parent)
     examples = trained(load_examples(other))
     parts = [
         verdicts(results.classifier(name), examples, alpha).assign(classifier=name)
@@ -98,9 +122,8 @@ def verdicts_on(path: Path, other: Path, alpha: float, classifiers: Sequence[str
     ]
     table = pd.concat(parts, ignore_index=True)
     table = table[["classifier", *table.columns.drop("classifier")]]
-    place = path / FOLDER / "verdicts_on" / f"{other.resolve().name}.csv"
     write_bytes(place, table.to_csv(index=False).encode())
-    _print_verdicts(table, Console())
+    _print_verdicts(table, output())
     Console(stderr=True).print(f"verdicts → {place}", highlight=False)
 
 
@@ -121,7 +144,9 @@ def _print_verdicts(table: pd.DataFrame, console: Console) -> None:
     shown = Table(box=None, pad_edge=False)
     for name in ("network", "trained by", "classifier", "verdict", "probability", "p",
                  f"rules not ruled out at {table['alpha'].iloc[0]:g}"):  # fmt: skip
-        shown.add_column(name, justify="right" if name in ("probability", "p") else "left")
+        shown.add_column(
+            name, justify="right" if name in ("probability", "p") else "left", overflow="fold"
+        )
     for row in table.to_dict("records"):
         shown.add_row(
             row["network"], row["rule"], row["classifier"].replace("_", " "), row["verdict"],
@@ -146,7 +171,7 @@ def whole(path: Path, console: Console) -> None:
     if is_collection(path):
         return
     count = StudyFolder.open(path).count()
-    missing = count["left"] + count["running"] + count["failed"]
+    missing = count["left"] + count["running"] + count["failed"]  # broken ones are read, and told
     if count["running"]:
         raise IdentificationError(
             f"DIR must be a study that is not running, got {path}, where {count['running']} "
@@ -182,9 +207,9 @@ def _print(results: Identification, console: Console) -> None:
         table = Table(title=f"{what}, splits by {kind} (chance {chance:.2f})", title_justify="left",
                       box=None, pad_edge=False)  # fmt: skip
         observables = list(dict.fromkeys(rows["observables"]))
-        table.add_column("classifier")
+        table.add_column("classifier", overflow="fold")
         for name in observables:
-            table.add_column(name.replace("_", " "), justify="right")
+            table.add_column(name.replace("_", " "), justify="right", overflow="fold")
         for classifier, group in rows.groupby("classifier", sort=False):
             cells = group.set_index("observables")
             table.add_row(
@@ -202,7 +227,9 @@ def _cell(row: pd.Series) -> str:
 def report(path: Path) -> None:
     """Write the report page of a study or a collection."""
     from goaldriven.report import write_report
+    from goaldriven.trajectories.atomic import check_writable
 
     if not is_collection(path):
         StudyFolder.open(path)  # complains where it is none
+    check_writable(path)
     print(write_report(path).resolve())

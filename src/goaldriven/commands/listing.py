@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from rich.console import Console
-from rich.table import Table
-
+from goaldriven.commands.output import output, plain_table
 from goaldriven.specs.architectures import ARCHITECTURE_SUMMARIES
 from goaldriven.specs.rules import RULE_SUMMARIES, RULES
 from goaldriven.specs.statistics import PUBLISHED_STATISTICS, STATISTICS
@@ -25,12 +23,15 @@ def show_table(name: str) -> None:
         "statistics": _statistics,
         "studies": _studies,
         "searches": _searches,
+        "classifiers": _classifiers,
+        "measurements": _measurements,
+        "experiments": _experiments,
     }
     header, body = rows[name]()
-    table = Table(*header, box=None, pad_edge=False)
+    table = plain_table(*header)
     for row in body:
         table.add_row(*row)
-    Console().print(table)
+    output().print(table)
 
 
 def _rules() -> Listing:
@@ -64,3 +65,28 @@ def _searches() -> Listing:
     searches = {name: load_search(path) for name, path in shipped_searches().items()}
     rows = [(name, str(s.trials), s.description) for name, s in searches.items()]
     return ("name", "trials", "what"), rows
+
+
+def _classifiers() -> Listing:
+    from goaldriven.identify import CLASSIFIERS
+
+    rows = [
+        (name, "" if c.extra else "yes", "yes" if c.published else "", c.summary)
+        for name, c in CLASSIFIERS.items()
+    ]
+    return ("name", "by default", "in the paper", "what"), rows
+
+
+def _measurements() -> Listing:
+    from goaldriven.studies.measuring import load_measurements, shipped_measurements
+
+    sets = {name: load_measurements(path) for name, path in shipped_measurements().items()}
+    rows = [(name, str(len(s.specs())), s.description) for name, s in sets.items()]
+    return ("name", "conditions", "what"), rows
+
+
+def _experiments() -> Listing:
+    from goaldriven.identify.experiments import EXPERIMENTS
+
+    rows = [(e.name, e.question, e.source) for e in EXPERIMENTS.values()]
+    return ("name", "question", "source"), rows

@@ -11,6 +11,7 @@ from rich.progress import Progress
 
 from goaldriven.commands.running import progress_bar
 from goaldriven.specs import NetworkSpec
+from goaldriven.studies.devices import check_device
 from goaldriven.studies.folder import StudyFolder
 from goaldriven.studies.measuring import load_measurements, measure_study, plan_measuring
 from goaldriven.studies.runner import usable_cores
@@ -20,6 +21,7 @@ def measure(path: Path, source: str, jobs: int | None, device: str, threads: int
     """Measure from checkpoints what is not measured yet; a progress bar counts checkpoints."""
     measurements = load_measurements(source)
     specs = measurements.specs()
+    check_device(device)
     folder = StudyFolder.open(path)
     console = Console(stderr=True)
     plan = plan_measuring(folder, specs)

@@ -9,6 +9,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from goaldriven.commands.output import output, plain_table
 from goaldriven.planning import plan_study
 from goaldriven.planning.calibration import Calibration, calibrated
 from goaldriven.planning.estimate import NetworkCost, StudyPlan
@@ -20,6 +21,7 @@ from goaldriven.planning.gpus import (
     Precision,
     gpu_named,
 )
+from goaldriven.studies.devices import check_device
 from goaldriven.studies.files import load_study, parse_selection, select
 
 _PREFIXES = ("", "k", "M", "G", "T", "P", "E", "Z")
@@ -39,13 +41,15 @@ def plan(
     study = load_study(source)
     named = [gpu_named(name) for name in gpus or DEFAULT_GPUS]
     networks = select(study, parse_selection(only))
+    if calibrate:
+        check_device(device)
     planned = plan_study(study.name, networks)
     measured = calibrated(networks, device) if calibrate else None
     share = UTILISATION[precision] if utilisation is None else utilisation
     if as_json:
         print(json.dumps(_content(planned, named, precision, share, measured), indent=1))
         return
-    console = Console()
+    console = output()
     _print(console, planned)
     console.print(_gpu_table(planned, named, precision, share))
     if measured is not None:
@@ -62,9 +66,9 @@ def _print(console: Console, planned: StudyPlan) -> None:
         highlight=False,
         soft_wrap=True,
     )
-    table = Table("task", "architecture", "rule", "batch", box=None, pad_edge=False)
+    table = plain_table("task", "architecture", "rule", "batch")
     for name in ("networks", "parameters", "stimuli", "FLOP each", "of which records", "memory"):
-        table.add_column(name, justify="right")
+        table.add_column(name, justify="right", overflow="fold")
     for cost in planned.costs:
         table.add_row(
             cost.task, cost.architecture, cost.rule, str(cost.batch_size),
@@ -80,7 +84,7 @@ def _gpu_table(
 ) -> Table:
     table = Table("GPU", box=None, pad_edge=False)
     for name in ("peak FLOP/s", "assumed", "GPU-hours", "longest network", "networks at a time"):
-        table.add_column(name, justify="right")
+        table.add_column(name, justify="right", overflow="fold")
     for gpu in gpus:
         longest = max(cost.seconds(gpu, precision, share) for cost in planned.costs)
         table.add_row(

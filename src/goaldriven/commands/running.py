@@ -17,17 +17,18 @@ from rich.progress import (
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
-from rich.table import Table
 
-from goaldriven.errors import StudyError
+from goaldriven.commands.output import output, plain_table
+from goaldriven.errors import DataError, StudyError
 from goaldriven.specs import NetworkSpec, Study
 from goaldriven.specs.measurement import MeasurementSpec
 from goaldriven.specs.runtime import RuntimeOptions, parse_every
 from goaldriven.studies import remote
+from goaldriven.studies.devices import check_device
 from goaldriven.studies.executors.ray_cluster import RayOptions
 from goaldriven.studies.files import load_study, parse_selection, select
 from goaldriven.studies.folder import STATES, StudyFolder
-from goaldriven.studies.measuring import is_measured, load_measurements
+from goaldriven.studies.measuring import has_checkpoints, is_measured, load_measurements
 from goaldriven.studies.runner import Report, RunSummary, run_study, usable_cores
 from goaldriven.studies.stacking import parse_stack
 from goaldriven.studies.worker import Settings
@@ -73,6 +74,7 @@ def run(
         every = parse_every(hardware.checkpoint_every, hardware.keep_last)
     measured = () if measurements is None else load_measurements(measurements).specs()
     networks = select(study, parse_selection(only))
+    check_device(device, here=cluster is None)
     settings = Settings(device, threads, keep_checkpoints, measured, runtime, every)
     if hardware.devices * hardware.nodes > 1:
         if cluster is not None:
@@ -89,12 +91,15 @@ def run(
         left = [n for n in left if not folder.failure_path(n).exists()]
     console = Console(stderr=True)
     console.print(
-        f"study {study.name}: {len(networks)} networks, {len(networks) - len(left)} there already, "
-        f"{len(left)} to train {_means(jobs, cluster)} → {folder.place}",
+        f"study {study.name}: {_counts(folder, networks, left)} {_means(jobs, cluster)} "
+        f"→ {folder.place}",
         highlight=False,
         soft_wrap=True,
     )
-    _warn_unmeasured(folder, [n for n in networks if n not in left], measured, console)
+    there = [n for n in networks if folder.is_finished(n)]
+    _warn_unmeasured(folder, there, measured, console)
+    if keep_checkpoints:
+        _warn_unkept(folder, there, console)
     try:
         with progress_bar(console) as bar:
             summary = run_study(
@@ -130,9 +135,8 @@ def _run_on_ranks(
 
         def begin(folder: StudyFolder, left: list[NetworkSpec]) -> Report:
             console.print(
-                f"study {study.name}: {len(networks)} networks, {len(networks) - len(left)} there "
-                f"already, {len(left)} to train, each on {hardware.nodes} × {hardware.devices} "
-                f"devices → {folder.path}",
+                f"study {study.name}: {_counts(folder, networks, left)}, each on "
+                f"{hardware.nodes} × {hardware.devices} devices → {folder.path}",
                 highlight=False,
             )
             bar = stack.enter_context(progress_bar(console))
@@ -157,8 +161,8 @@ def _say_stopped(console: Console) -> None:
 
 
 def _say_done(folder: StudyFolder, summary: RunSummary, console: Console) -> None:
-    """What there is now; exit code 1 where networks failed."""
-    status(folder, networks=False)
+    """What there is now; exit code 1 where networks failed, or files cannot be read."""
+    broken = status(folder, networks=False)
     if summary.failed or summary.skipped_failed:
         console.print(
             f"{summary.failed + summary.skipped_failed} networks failed; their tracebacks are in "
@@ -166,6 +170,7 @@ def _say_done(folder: StudyFolder, summary: RunSummary, console: Console) -> Non
             style="bold",
             soft_wrap=True,
         )
+    if broken or summary.failed or summary.skipped_failed:
         raise typer.Exit(1)
 
 
@@ -210,7 +215,7 @@ def _warn_unmeasured(
     console: Console,
 ) -> None:
     """Say so where networks were trained without these measurements: they are not trained again."""
-    lacking = sum(folder.is_finished(n) and not is_measured(folder, n, measured) for n in there)
+    lacking = sum(not is_measured(folder, n, measured) for n in there)
     if lacking:
         console.print(
             f"{lacking} networks were trained before without these measurements; 'goaldriven "
@@ -218,6 +223,34 @@ def _warn_unmeasured(
             style="bold",
             soft_wrap=True,
         )
+
+
+def _warn_unkept(folder: StudyFolder, there: Sequence[NetworkSpec], console: Console) -> None:
+    """Say so where networks were trained without keeping checkpoints: none can be had of them.
+
+    A URL keeps them out of its mirror, so that nothing can be said of those.
+    """
+    states = {} if folder.url else folder.states()
+    lacking = sum(
+        states.get(n, "broken") != "broken" and not has_checkpoints(folder, n) for n in there
+    )
+    if lacking:
+        console.print(
+            f"{lacking} networks were trained before without keeping checkpoints and are not "
+            "trained again; with another --out they are, and checkpoints kept",
+            style="bold",
+            soft_wrap=True,
+        )
+
+
+def _counts(
+    folder: StudyFolder, networks: Sequence[NetworkSpec], left: Sequence[NetworkSpec]
+) -> str:
+    """How many networks are there, failed before and are passed over, and are left."""
+    there = sum(map(folder.is_finished, networks))
+    failed = len(networks) - there - len(left)
+    passed = f"{failed} failed before (--retry-failed trains them again), " if failed else ""
+    return f"{len(networks)} networks, {there} there already, {passed}{len(left)} to train"
 
 
 def progress_bar(console: Console) -> Progress:
@@ -267,22 +300,42 @@ def _reporter(
 
 
 def show_status(place: str, networks: bool) -> None:
-    """`status` of the study in a folder or at a URL."""
-    status(remote.open_url(place) if remote.is_url(place) else StudyFolder.open(place), networks)
+    """`status` of the study in a folder or at a URL; exit code 1 where files cannot be read."""
+    folder = remote.open_url(place) if remote.is_url(place) else StudyFolder.open(place)
+    if status(folder, networks):
+        raise typer.Exit(1)
 
 
-def status(folder: StudyFolder, networks: bool) -> None:
-    """Print how many networks are in each state, by rule, or one line per network."""
+def status(folder: StudyFolder, networks: bool) -> int:
+    """Print how many networks are in each state, by rule, or one line per network.
+
+    Returns how many have a file that cannot be read; these files are named.
+    """
     states = folder.states()
-    console = Console()
+    console = output()
     if networks:
         for network, state in states.items():
-            console.print(f"{network.network_id}  {state:<8}  {network.label}", highlight=False)
-    table = Table("rule", *STATES, "all", box=None, pad_edge=False)
+            console.print(f"{network.network_id}  {state:<8}  {network.label}",
+                          highlight=False, soft_wrap=True)  # fmt: skip
+    broken = [network for network, state in states.items() if state == "broken"]
+    shown = [state for state in STATES if broken or state != "broken"]
+    table = plain_table("rule", *shown, "all")
     for column in table.columns[1:]:
         column.justify = "right"
     for rule in [*dict.fromkeys(n.rule.name for n in states), None]:
         of_rule = [s for n, s in states.items() if rule in (None, n.rule.name)]
-        counts = [str(of_rule.count(state)) for state in STATES]
+        counts = [str(of_rule.count(state)) for state in shown]
         table.add_row(rule or "all", *counts, str(len(of_rule)))
     console.print(table)
+    _say_broken(folder, broken)
+    return len(broken)
+
+
+def _say_broken(folder: StudyFolder, networks: Sequence[NetworkSpec]) -> None:
+    """Name the files that cannot be read, each with what is wrong and what helps."""
+    console = Console(stderr=True)
+    for network in networks:
+        try:
+            folder.state(network)
+        except DataError as error:
+            console.print(str(error), style="bold", highlight=False, soft_wrap=True)

@@ -18,6 +18,7 @@ from rich.progress import (
 )
 from rich.table import Table
 
+from goaldriven.commands.output import output, plain_table
 from goaldriven.errors import SpecError
 from goaldriven.search.events import Event
 from goaldriven.search.files import load_search
@@ -28,6 +29,7 @@ from goaldriven.search.runner import run_search
 from goaldriven.search.storage import shown_url
 from goaldriven.specs.search import SearchSpec
 from goaldriven.specs.search_space import label_of
+from goaldriven.studies.devices import check_device
 from goaldriven.studies.runner import usable_cores
 
 _SHOWN = 5
@@ -49,6 +51,7 @@ def search(
         if trials < 1:
             raise SpecError(f"trials must be at least 1, got {trials}")
         spec = spec.model_copy(update={"trials": trials})
+    check_device(device)
     shown = None if storage is None else shown_url(storage)
     folder = SearchFolder.create(out or Path("results") / spec.name, spec, shown)
     console = Console(stderr=True)
@@ -90,7 +93,7 @@ def _conclude(result: SearchResult, folder: SearchFolder, console: Console) -> N
     if result.best is None:
         console.print("no trial is complete, so there is no best setting", style="bold")
         raise typer.Exit(1)
-    Console().print(_table(result))
+    output().print(_table(result))
     console.print(
         f"best: trial {result.best.number} → {folder.path / 'best.yaml'}; all trials → "
         f"{folder.path / 'trials.csv'}",
@@ -102,7 +105,7 @@ def _conclude(result: SearchResult, folder: SearchFolder, console: Console) -> N
 def _table(result: SearchResult) -> Table:
     """Settings as columns, best first; scores and what was varied as rows."""
     shown = result.ranked[:_SHOWN]
-    table = Table("", *(f"trial {s.number}" for s in shown), box=None, pad_edge=False)
+    table = plain_table("", *(f"trial {s.number}" for s in shown))
     for column in table.columns[1:]:
         column.justify = "right"
     table.add_row("score", *(_figure(s.score) for s in shown))

@@ -11,6 +11,7 @@ import yaml
 from rich.console import Console
 from rich.table import Table
 
+from goaldriven.commands.output import output, plain_table
 from goaldriven.errors import StudyError
 from goaldriven.studies.folder import StudyFolder
 from goaldriven.trajectories import read
@@ -43,7 +44,7 @@ def show(path: Path, network_id: str) -> None:
         return
     folder = StudyFolder.open(path)
     network = folder.find(network_id)
-    console = Console()
+    console = output()
     state = folder.state(network)
     console.print(f"[bold]{network.label}[/bold]  {network.network_id}  {state}", highlight=False)
     console.print(yaml.safe_dump(network.model_dump(mode="json"), sort_keys=False).rstrip())
@@ -67,7 +68,7 @@ def _show_collected(path: Path, network_id: str) -> None:
             f"files in {path / NETWORKS_FOLDER}"
         )
     trajectory = read(matches[0])
-    console = Console()
+    console = output()
     label = "/".join(str(trajectory.attrs[name]) for name in ("task", "architecture", "rule"))
     outcome = "imported" if is_imported(trajectory) else trajectory.attrs["outcome"]
     console.print(
@@ -90,7 +91,8 @@ def _print_trajectory(trajectory: xr.Dataset, console: Console) -> None:
 
 def _learning_curve(trajectory: xr.Dataset) -> Table:
     columns = ("epoch", "training loss", "validation loss", trajectory.attrs["metric_name"])
-    table = Table(*columns, box=None, pad_edge=False, title="learning curve", title_justify="left")
+    table = plain_table(*columns)
+    table.title, table.title_justify = "learning curve", "left"
     epochs = trajectory["epoch"].values
     for i in np.unique(np.linspace(0, len(epochs) - 1, 6).round().astype(int)):
         record = trajectory.isel(epoch=int(i))
@@ -103,7 +105,8 @@ def _learning_curve(trajectory: xr.Dataset) -> Table:
 
 def _layers(trajectory: xr.Dataset) -> Table:
     columns = ("layer", "position", "trajectory of", "first", "through learning", "last")
-    table = Table(*columns, box=None, pad_edge=False, title="layers", title_justify="left")
+    table = plain_table(*columns)
+    table.title, table.title_justify = "layers", "left"
     for layer in trajectory["layer"].values:
         one = trajectory.sel(layer=layer)
         known = [name for name in _SHOWN if name in one["statistic"].values]

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import xarray as xr
 from rich.console import Console
-from rich.table import Table
 
 from goaldriven.commands.identifying import bar
+from goaldriven.commands.output import output, plain_table
 from goaldriven.errors import DataError, unknown
 from goaldriven.report.synapses import write_networks, write_synapses
 from goaldriven.synapses.analysis import Analysis, analyse
@@ -18,6 +20,7 @@ from goaldriven.synapses.files import read_table
 from goaldriven.synapses.networks import fit_weights, network_weights, weight_moments
 from goaldriven.synapses.published import load_demo
 from goaldriven.synapses.table import groups_of, keep_common_sessions, select_group
+from goaldriven.trajectories.atomic import check_writable
 
 
 def fit(
@@ -55,9 +58,22 @@ def networks(folder: Path, out: Path | None, synapses: int, bootstraps: int, see
         f"{weights.sizes['synapse']} weights at {weights.sizes['epoch']} epochs", highlight=False
     )
     rng = np.random.default_rng([seed, 1])
-    fits = fit_weights(weights, rng=rng, bootstraps=bootstraps)
-    path = write_networks(weight_moments(weights), fits, out or folder / "synapses")
+    place = out or folder / "synapses"
+    check_writable(place)
+    with _stopping(console):
+        fits = fit_weights(weights, rng=rng, bootstraps=bootstraps)
+    path = write_networks(weight_moments(weights), fits, place)
     console.print(f"tables, figure and page → {path}", highlight=False, soft_wrap=True)
+
+
+@contextmanager
+def _stopping(console: Console) -> Iterator[None]:
+    """Say what Ctrl-C leaves behind."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        console.print("stopped; nothing was written", style="bold")
+        raise
 
 
 def _read(path: Path, group: str | None, drop_absent: bool) -> xr.Dataset:
@@ -80,7 +96,8 @@ def _has(path: Path, column: str) -> bool:
 
 def _analyse(table: xr.Dataset, folder: Path, bootstraps: int, seed: int, source: str) -> None:
     console = Console(stderr=True)
-    with bar(console) as progress:
+    check_writable(folder)
+    with _stopping(console), bar(console) as progress:
         task = progress.add_task("synapses", total=None)
 
         def advance(done: int, total: int, what: str) -> None:
@@ -88,7 +105,7 @@ def _analyse(table: xr.Dataset, folder: Path, bootstraps: int, seed: int, source
 
         analysis = analyse(table, bootstraps=bootstraps, seed=seed, progress=advance)
     path = write_synapses(analysis, folder, source=source)
-    _tell(analysis, Console())
+    _tell(analysis, output())
     for (group, name), why in analysis.skipped.items():
         console.print(f"{group}: {name} passed over; {why}", style="bold", soft_wrap=True)
     console.print(f"tables, figures and page → {path}", highlight=False, soft_wrap=True)
@@ -96,7 +113,7 @@ def _analyse(table: xr.Dataset, folder: Path, bootstraps: int, seed: int, source
 
 def _tell(analysis: Analysis, console: Console) -> None:
     """The few numbers that one looks at first: one row per quantity, one column per group."""
-    rows = Table("quantity", *analysis.groups, box=None, pad_edge=False)
+    rows = plain_table("quantity", *analysis.groups)
     found = {group: _numbers(analysis, group) for group in analysis.groups}
     names = dict.fromkeys(name for of in found.values() for name in of)
     for name in names:

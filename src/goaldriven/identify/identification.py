@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.metadata
 import platform
 from collections.abc import Collection, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -20,6 +21,7 @@ from goaldriven.identify.splits import SPLITTERS, Split
 from goaldriven.identify.tables import tabulate
 from goaldriven.specs import PUBLISHED_STATISTICS, STATISTICS
 from goaldriven.trajectories import admissible, trained
+from goaldriven.trajectories.finite import named, not_finite_examples
 
 OBSERVABLES: dict[str, tuple[str, ...]] = {
     "all": ("weight", "activation", "activity_change"),
@@ -44,6 +46,7 @@ def identify(
     alpha: float = ALPHA,
     seed: int = 0,
     jobs: int = 1,
+    cache: str | Path | None = None,
     progress: Progress | None = None,
 ) -> Identification:
     """Train classifiers to tell the learning rule of a layer from its trajectories, and test them.
@@ -73,12 +76,15 @@ def identify(
         1/(n + 1) where n calibration networks do not allow it.
     seed : of splits, folds and classifiers.
     jobs : processes, one thread each. The results do not depend on it.
+    cache : a folder in which what came of fits is kept, but for the splits of ``keep``; what lies
+        there is not fitted again. The results do not depend on it.
     progress : called with (done, total, what was done).
 
     Raises
     ------
     IdentificationError : an unknown name, or too few rules or networks.
     DataError : every network diverged.
+    StudyError : ``cache`` cannot be written.
 
     Source: Nayebi, Srivastava et al. 2020; thesis section 6.3.9. Splits by network, the quick
     grids, logistic regression, kernel SVM, extra classifiers, dynamics and ranks are not in the
@@ -94,13 +100,14 @@ def identify(
     plan = Plan(
         grid=grid,
         classifiers=tuple(classifiers),
-        statistics=_statistics_of(examples, statistics, observables),
+        statistics=_statistics_of(used, statistics, observables),
         splits=_make_splits(used, splits, n_splits, seed),
         views=views,
         permutations=permutations,
         keep=tuple(keep),
         seed=seed,
         alpha=alpha,
+        cache=None if cache is None else Path(cache),
     )
     outcomes = list(run(plan, used, jobs, progress))
     return tabulate(outcomes, used, plan, _settings(plan, examples, used))
@@ -177,9 +184,17 @@ def _statistics_of(
         if not members:
             raise IdentificationError(
                 f"observables: '{name}' must have a statistic among the {len(chosen)} used, "
-                "got none"
+                f"got none{_culprits(examples) if statistics == 'admissible' else ''}"
             )
     return groups
+
+
+def _culprits(examples: xr.Dataset) -> str:
+    """The networks that leave no statistic which is finite for all, if they stand out."""
+    networks = not_finite_examples(examples)
+    if not networks:
+        return ""
+    return f"; not finite where most networks are: network {named(networks)}"
 
 
 def _make_splits(

@@ -6,6 +6,8 @@ import warnings
 import zlib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
 
 import numpy as np
 import xarray as xr
@@ -19,6 +21,7 @@ from goaldriven.identify.candidates import describe, probabilities
 from goaldriven.identify.classifiers import classifier, grid_of
 from goaldriven.identify.features import Layout, features, layout_of
 from goaldriven.identify.importance import gini_importances, permutation_importances
+from goaldriven.identify.kept import once
 from goaldriven.identify.open_verdicts import ALPHA, Calibration, calibration_of
 from goaldriven.identify.scaling import TooFewAxes
 from goaldriven.identify.selection import Choice, Folds, choose
@@ -41,6 +44,7 @@ class Plan:
     keep: tuple[int, ...]
     seed: int
     alpha: float = ALPHA
+    cache: Path | None = None
 
     def views_of(self, name: str) -> str:
         """The views that a classifier is given."""
@@ -151,9 +155,12 @@ def _run_job(plan: Plan, job: Job, data: Data) -> list[Outcome]:
         # With the published grid's largest C the SVM does not converge, here as there.
         warnings.simplefilter("ignore", ConvergenceWarning)
         return [
-            _run_classifier(plan, job, name, data, folds[plan.views_of(name)])
+            once(
+                plan, job, name, data,
+                partial(_run_classifier, plan, job, name, data, folds[plan.views_of(name)]),
+            )
             for name in plan.classifiers
-        ]
+        ]  # fmt: skip
 
 
 def _run_classifier(plan: Plan, job: Job, name: str, data: Data, folds: Folds) -> Outcome:

@@ -20,6 +20,7 @@ from goaldriven.identify.calibration import (
     fit_temperature,
     networks_needed,
 )
+from goaldriven.trajectories.contract import POSITIONS
 
 if TYPE_CHECKING:
     from goaldriven.identify.results import Fitted
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 Matrix = NDArray[np.float64]
 
 NONE = "none of these"
+UNKNOWN = "unknown"
 ALPHA = 0.1
 BETWEEN = ", "
 COLUMNS = ("network", "rule", "verdict", "probability", "p_value", "conformal_set", "alpha")
@@ -136,26 +138,30 @@ def verdicts(fitted: Fitted, examples: xr.Dataset, alpha: float = ALPHA) -> pd.D
     Parameters
     ----------
     fitted : one of `Identification.fitted`, of a split that keeps networks whole.
-    examples : of `goaldriven.trajectories.load_examples` or ``to_examples``; the same epochs and
-        statistics as it was trained on.
+    examples : of `goaldriven.trajectories.load_examples` or ``to_examples``, or of one's own:
+        ``value(example, epoch, statistic)`` with the coordinates ``network`` and ``position``
+        (``early``, ``middle`` or ``deep``) of each example; the same epochs and statistics as it
+        was trained on.
     alpha : at most this share of networks of known rules is called "none of these".
 
     Returns
     -------
     pd.DataFrame
-        One row per network: ``network``, ``rule`` (as the examples name it), and the columns of
-        `judge`.
+        One row per network: ``network``, ``rule`` (as the examples name it; ``"unknown"`` where
+        they have no such coordinate, as of networks whose rule is the question), and the columns
+        of `judge`.
 
     Raises
     ------
-    IdentificationError : the classifier has no calibration, a network is one that it was trained
-        on, other epochs or statistics, and see `judge`.
+    IdentificationError : the classifier has no calibration, a coordinate is missing, a network is
+        one that it was trained on, other epochs or statistics, and see `judge`.
     """
     if fitted.calibration is None:
         raise IdentificationError(
             f"classifier {fitted.name} must be one of a split by network, with calibration "
             "networks, to give verdicts on networks; got none"
         )
+    _check_coordinates(examples)
     labels = examples["network"].values.astype(str)
     seen = sorted(set(labels) & set(fitted.calibration.networks))
     if seen:
@@ -165,6 +171,26 @@ def verdicts(fitted: Fitted, examples: xr.Dataset, alpha: float = ALPHA) -> pd.D
         )
     names, scores = average_over_layers(fitted.probabilities(examples), labels)
     table = judge(scores, [str(n) for n in names], fitted.rules, fitted.calibration, alpha)
-    truth: NDArray[Any] = first_of_each(examples["rule"].values.astype(str), labels)
+    made_by = np.full(len(labels), UNKNOWN)
+    if "rule" in examples.coords:
+        made_by = examples["rule"].values.astype(str)
+    truth: NDArray[Any] = first_of_each(made_by, labels)
     table.insert(1, "rule", [str(rule) for rule in truth])
     return table[list(COLUMNS)]
+
+
+def _check_coordinates(examples: xr.Dataset) -> None:
+    needed = {"network": "example", "position": "example", "epoch": "epoch",
+              "statistic": "statistic"}  # fmt: skip
+    for name, dim in needed.items():
+        if name not in examples.coords or examples[name].dims != (dim,):
+            raise IdentificationError(f"examples must have a coordinate '{name}' ({dim})")
+    places = sorted(set(examples["position"].values.astype(str).tolist()) - set(POSITIONS))
+    if places:
+        raise IdentificationError(
+            f"position must be one of {', '.join(POSITIONS)} for every example, got {places[0]!r}"
+        )
+    if "value" not in examples or set(examples["value"].dims) != {"example", "epoch", "statistic"}:
+        raise IdentificationError(
+            "examples must have a variable 'value' (example, epoch, statistic)"
+        )

@@ -25,6 +25,7 @@ from goaldriven.search.results import SearchResult, candidates, collect
 from goaldriven.search.storage import open_storage, open_study
 from goaldriven.search.trials import Trials
 from goaldriven.specs.search import SearchSpec
+from goaldriven.studies.devices import check_device
 from goaldriven.studies.runner import usable_cores
 from goaldriven.trajectories.atomic import write_bytes
 from goaldriven.trajectories.locking import locked
@@ -63,12 +64,13 @@ def run_search(
     ------
     SpecError : the database cannot be used; a task cannot be scored on.
     DataError : a task's data cannot be used.
-    StudyError : the folder is in use, or cannot be written any more; the database holds another
-        search of this name or has gone.
+    StudyError : the device is not there; the folder is in use, or cannot be written any more; the
+        database holds another search of this name or has gone.
     KeyboardInterrupt : after the workers have been stopped.
     """
     if jobs is not None and jobs < 0:
         raise SpecError(f"jobs must be at least 0, got {jobs}")
+    check_device(device)
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     search = folder.search
     if scorer is None:

@@ -1,6 +1,7 @@
 """Frozen, validated specs: what a user writes down and what files record. No torch here."""
 
 from goaldriven.specs.architectures import ARCHITECTURES, ArchitectureSpec
+from goaldriven.specs.measurement import MeasurementSpec
 from goaldriven.specs.network import NetworkSpec
 from goaldriven.specs.rule import RuleSpec
 from goaldriven.specs.rules import RULES
@@ -15,6 +16,7 @@ __all__ = [
     "STATISTICS",
     "TASKS",
     "ArchitectureSpec",
+    "MeasurementSpec",
     "NetworkSpec",
     "RuleSpec",
     "Study",

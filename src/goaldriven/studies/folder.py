@@ -21,13 +21,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from goaldriven.errors import SpecError, StudyError
+from goaldriven.errors import DataError, SpecError, StudyError
 from goaldriven.specs import NetworkSpec, Study
 from goaldriven.trajectories.atomic import PARTIAL_SUFFIX, write_bytes
 
-State = Literal["trained", "diverged", "failed", "running", "left"]
+State = Literal["trained", "diverged", "failed", "running", "left", "broken"]
 _URL_AS_PATH = re.compile(r"^[A-Za-z][A-Za-z0-9+.-]+:/")
-STATES: tuple[State, ...] = ("trained", "diverged", "failed", "running", "left")
+STATES: tuple[State, ...] = ("trained", "diverged", "failed", "running", "left", "broken")
+"""``broken``: its trajectory is there and cannot be read."""
 
 
 @dataclass(frozen=True)
@@ -122,7 +123,12 @@ class StudyFolder:
         return self.path / "running" / f"{network.network_id}.json"
 
     def state(self, network: NetworkSpec) -> State:
-        """What the files say of a network now."""
+        """What the files say of a network now.
+
+        Raises
+        ------
+        DataError : its trajectory is there and cannot be read; says what helps.
+        """
         trajectory = self.trajectory_path(network)
         if trajectory.exists():
             from goaldriven.trajectories import read_outcome
@@ -133,8 +139,14 @@ class StudyFolder:
         return "running" if self._is_running(network) else "left"
 
     def states(self) -> dict[NetworkSpec, State]:
-        """The state of every network of the study."""
-        return {network: self.state(network) for network in self.study.networks()}
+        """The state of every network of the study; ``broken`` where its file cannot be read."""
+        return {network: self._state_or_broken(network) for network in self.study.networks()}
+
+    def _state_or_broken(self, network: NetworkSpec) -> State:
+        try:
+            return self.state(network)
+        except DataError:
+            return "broken"
 
     def count(self) -> Counter[State]:
         """How many networks are in each state."""

@@ -10,6 +10,7 @@ from pathlib import Path
 from goaldriven.errors import SpecError, StudyError
 from goaldriven.specs import NetworkSpec, files
 from goaldriven.specs.measurement import MeasurementSet, MeasurementSpec, unique
+from goaldriven.studies.devices import check_device
 from goaldriven.studies.folder import StudyFolder
 from goaldriven.studies.runner import Account, Report, serve, usable_cores
 from goaldriven.studies.worker import MeasureSettings
@@ -87,7 +88,7 @@ def plan_measuring(folder: StudyFolder, measurements: Sequence[MeasurementSpec])
             sorted_out["new"].append(network)
         elif is_measured(folder, network, measurements):
             sorted_out["done"].append(network)
-        elif _has_checkpoints(folder, network):
+        elif has_checkpoints(folder, network):
             sorted_out["left"].append(network)
         else:
             sorted_out["bare"].append(network)
@@ -104,7 +105,7 @@ def is_measured(
     return all(m.measurement_id in there for m in measurements)
 
 
-def _has_checkpoints(folder: StudyFolder, network: NetworkSpec) -> bool:
+def has_checkpoints(folder: StudyFolder, network: NetworkSpec) -> bool:
     """Whether they are there for all records: of a network that diverged, at least the first."""
     where = folder.checkpoints_path(network)
     epochs = network.record_epochs if folder.state(network) == "trained" else (0,)
@@ -137,14 +138,15 @@ def measure_study(
     Raises
     ------
     SpecError : no measurements.
-    StudyError : no network of the study has been trained, or none that was has checkpoints; the
-        folder is in use, or cannot be written.
+    StudyError : the device is not there; no network of the study has been trained, or none that
+        was has checkpoints; the folder is in use, or cannot be written.
     KeyboardInterrupt : after the workers have been stopped.
     """
     if not measurements:
         raise SpecError("measurements must hold at least one, got none")
     if jobs is not None and jobs < 1:
         raise StudyError(f"jobs must be at least 1, got {jobs}")
+    check_device(device)
     chosen = unique(measurements)
     with locked(folder.path, "measured"):
         plan = plan_measuring(folder, chosen)

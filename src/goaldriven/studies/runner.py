@@ -19,6 +19,7 @@ from goaldriven.errors import StudyError
 from goaldriven.specs import NetworkSpec
 from goaldriven.specs.stacking import check_stackable
 from goaldriven.studies import remote, resume_files
+from goaldriven.studies.devices import check_device
 from goaldriven.studies.executors.ray_cluster import RayOptions
 from goaldriven.studies.folder import StudyFolder, clear_partial
 from goaldriven.studies.stacking import Pending, StackSize, plan_stacks
@@ -102,12 +103,14 @@ def run_study(
 
     Raises
     ------
-    StudyError : the folder is in use by another run, or cannot be written any more.
+    StudyError : the device is not there; the folder is in use by another run, or cannot be written
+        any more.
     SpecError : stacks have no such options; see `check_stackable`.
     KeyboardInterrupt : after the workers have been stopped.
     """
     if jobs is not None and jobs < 1:
         raise StudyError(f"jobs must be at least 1, got {jobs}")
+    check_device(settings.device, here=cluster is None)
     every = settings.checkpoint_every
     if stack != "off":
         check_stackable(settings.runtime)

@@ -78,6 +78,9 @@ def compare_distributions(w: Floats) -> pd.DataFrame:
     return table.drop(columns="aic")
 
 
+_TESTED = ("mu", "sigma", "skewness", "skewness_w", "excess_kurtosis", "anderson_darling", "p")
+
+
 def lognormality_test(
     w: Floats, days: Floats, *, simulations: int = 999, rng: np.random.Generator
 ) -> pd.DataFrame:
@@ -97,7 +100,7 @@ def lognormality_test(
     rows = []
     for t, day in enumerate(days):
         x = w[w[:, t] > 0, t]
-        row: dict[str, float] = {"day": float(day), "n": len(x)}
+        row: dict[str, float] = {"day": float(day), "n": len(x), **dict.fromkeys(_TESTED, np.nan)}
         logs = np.log(x)
         if len(x) >= 8 and logs.std() > 0:
             a2 = float(_anderson_darling(logs[None])[0])

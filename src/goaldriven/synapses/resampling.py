@@ -11,6 +11,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from goaldriven.errors import DataError
 from goaldriven.synapses.table import Floats
 
 Unit = Literal["dendrite", "synapse"]
@@ -37,7 +38,14 @@ def sums_within(values: ArrayLike, index: ArrayLike, n_clusters: int) -> Floats:
 
 
 def draws(n_clusters: int, n: int, rng: np.random.Generator) -> Floats:
-    """(n, cluster) how often each cluster is drawn when as many are drawn with replacement."""
+    """(n, cluster) how often each cluster is drawn when as many are drawn with replacement.
+
+    Raises
+    ------
+    DataError : there are none.
+    """
+    if n_clusters < 1:
+        raise DataError("synapses must number at least 1 to be resampled, got none that qualify")
     chances = np.full(n_clusters, 1 / n_clusters)
     return rng.multinomial(n_clusters, chances, size=n).astype(float)
 

@@ -46,6 +46,23 @@ def write_bytes(path: str | Path, content: bytes) -> None:
     _flush_folder(target.parent)
 
 
+def check_writable(folder: str | Path) -> None:
+    """Refuse a folder that cannot be written before anything long begins; make it if it is not.
+
+    Raises
+    ------
+    StudyError : naming the folder and the reason.
+    """
+    place = Path(folder)
+    probe = place / partial_name("probe")
+    try:
+        place.mkdir(parents=True, exist_ok=True)
+        probe.write_bytes(b"")
+        probe.unlink()
+    except OSError as error:
+        raise StudyError(f"cannot write {place}: {error.strerror or error}") from None
+
+
 def _flush_folder(folder: Path) -> None:
     """Make the rename itself survive a power cut, where the file system can."""
     with contextlib.suppress(OSError):

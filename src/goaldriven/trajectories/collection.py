@@ -20,6 +20,7 @@ from goaldriven.errors import DataError, GoaldrivenError, StudyError
 from goaldriven.trajectories.atomic import write_bytes
 from goaldriven.trajectories.examples import FACTORS
 from goaldriven.trajectories.files import NETWORKS_FOLDER, read, write
+from goaldriven.trajectories.finite import not_finite
 
 RECORD = "collection.json"
 MEASUREMENTS_FOLDER = "measurements"
@@ -120,6 +121,7 @@ class Overview:
     epochs : of the records; the same for all, or None.
     statistics : how many, and how many of them are finite for every network that trained.
     broken : file → what is wrong with it.
+    not_finite : trained networks that are not finite where most are.
     """
 
     networks: int
@@ -130,6 +132,7 @@ class Overview:
     statistics: int
     finite: int
     broken: dict[str, str]
+    not_finite: tuple[str, ...] = ()
 
 
 def overview(folder: str | Path, progress: Step | None = None) -> Overview:
@@ -162,11 +165,13 @@ def overview(folder: str | Path, progress: Step | None = None) -> Overview:
         statistics=max((n.statistics for n in networks), default=0),
         finite=len(finite or ()),
         broken=broken,
+        not_finite=not_finite({n.network_id: n.finite for n in networks if n.outcome == "trained"}),
     )
 
 
 @dataclass(frozen=True)
 class _Sketch:
+    network_id: str
     layers: int
     outcome: str
     factors: dict[str, str]
@@ -179,6 +184,7 @@ def _sketch(network: xr.Dataset) -> _Sketch:
     values = network["observable"].transpose("statistic", "epoch", "layer").values
     finite = np.isfinite(values).all(axis=(1, 2))
     return _Sketch(
+        str(network.attrs["network_id"]),
         network.sizes["layer"],
         network.attrs["outcome"],
         {f: str(network.attrs[f]) for f in FACTORS},

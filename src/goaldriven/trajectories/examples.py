@@ -8,6 +8,7 @@ import numpy as np
 import xarray as xr
 
 from goaldriven.errors import DataError
+from goaldriven.trajectories.finite import named, not_finite_examples
 
 FACTORS = ("rule", "task", "architecture", "batch_size", "model_seed", "data_seed")
 
@@ -60,12 +61,23 @@ def admissible(examples: xr.Dataset) -> tuple[str, ...]:
 
     Raises
     ------
-    DataError : every network diverged.
+    DataError : every network diverged, or there is no such statistic; names the networks that are
+        not finite where most are.
     """
     values = trained(examples)["value"]
     if not values.sizes["example"]:
         raise DataError("examples must hold at least one network that did not diverge, got none")
     finite = np.isfinite(values.transpose("example", "epoch", "statistic").values).all(axis=(0, 1))
+    if not finite.any():
+        culprits = not_finite_examples(trained(examples))
+        raise DataError(
+            "examples must have a statistic that is finite for every network that trained, got none"
+            + (
+                f"; not finite where most networks are: network {named(culprits)}"
+                if culprits
+                else ""
+            )
+        )
     return tuple(str(name) for name in values["statistic"].values[finite])
 
 

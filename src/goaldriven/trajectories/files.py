@@ -24,6 +24,11 @@ from goaldriven.trajectories.examples import to_examples
 
 NETWORKS_FOLDER = "networks"
 _DAMAGED = "not a netCDF4 file, or truncated or damaged"
+_REMEDIES = {
+    "study.json": "delete it and run the study again: its network is trained anew",
+    "collection.json": "delete it and import or merge again",
+}
+"""File in the folder above → what helps where a trajectory is damaged."""
 
 
 def write(dataset: xr.Dataset, path: str | Path) -> None:
@@ -54,7 +59,7 @@ def read(path: str | Path) -> xr.Dataset:
     try:
         dataset = from_netcdf(content)
     except Exception as error:  # the netCDF library raises many kinds on damaged files
-        raise DataError(f"cannot read trajectory {path}: {_DAMAGED}") from error
+        raise DataError(f"cannot read trajectory {path}: {_DAMAGED}{_remedy(path)}") from error
     validate(dataset, str(path))
     return dataset
 
@@ -70,7 +75,9 @@ def read_outcome(path: str | Path) -> Outcome:
         with netCDF4.Dataset(path, mode="r") as opened:
             outcome = getattr(opened, "outcome", None)
     except (OSError, RuntimeError) as error:
-        raise DataError(f"cannot read trajectory {path}: {_reason(error)}") from error
+        reason = _reason(error)
+        remedy = _remedy(path) if reason == _DAMAGED else ""
+        raise DataError(f"cannot read trajectory {path}: {reason}{remedy}") from error
     if outcome == "trained":
         return "trained"
     if outcome == "diverged":
@@ -153,6 +160,12 @@ def from_netcdf(content: bytes) -> xr.Dataset:
     loaded.attrs = {name: _plain(value) for name, value in loaded.attrs.items()}
     strings = {name: v.astype(str) for name, v in loaded.coords.items() if v.dtype.kind in "OTU"}
     return loaded.assign_coords(strings)
+
+
+def _remedy(path: str | Path) -> str:
+    """What to do about a damaged trajectory: deleted, it is made again."""
+    folder = Path(path).parent.parent
+    return next((f"; {told}" for name, told in _REMEDIES.items() if (folder / name).exists()), "")
 
 
 def _reason(error: Exception) -> str:

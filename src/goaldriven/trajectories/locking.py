@@ -21,9 +21,14 @@ def locked(folder: Path, doing: str) -> Iterator[None]:
 
     Raises
     ------
-    StudyError : another process has it.
+    StudyError : another process has it, or the folder cannot be written.
     """
-    with open(folder / ".lock", "a+", encoding="utf-8") as lock:
+    path = folder / ".lock"
+    try:
+        opened = open(path, "a+", encoding="utf-8")  # noqa: SIM115  the with below closes it
+    except OSError as error:
+        raise StudyError(f"cannot write {path}: {error.strerror or error}") from None
+    with opened as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:

@@ -236,5 +236,6 @@ def _validate(dataset: xr.Dataset, source: str) -> None:
 
 def _damaged(path: str | Path) -> DataError:
     return DataError(
-        f"cannot read measurements {path}: not a netCDF4 file, or truncated or damaged"
+        f"cannot read measurements {path}: not a netCDF4 file, or truncated or damaged; delete it "
+        "and measure again"
     )

@@ -6,6 +6,7 @@ import hashlib
 import json
 import pickle
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -57,10 +58,26 @@ NAMES: dict[str, dict[str, str]] = {
 _STATISTICS = {s.published_name: name for name, s in STATISTICS.items()}
 
 
+@dataclass(frozen=True, eq=False)
+class Published:
+    """What a file in the published format holds.
+
+    Attributes
+    ----------
+    networks : trajectories, see `read_published`.
+    epochs : of the records.
+    epochs_stored : whether the file itself says at which epochs they were made, as ours do.
+    """
+
+    networks: list[xr.Dataset]
+    epochs: tuple[int, ...]
+    epochs_stored: bool
+
+
 def read_published(
     path: str | Path,
     *,
-    record_every: int = RECORD_EVERY,
+    record_every: int | None = None,
     fields: Mapping[str, str] | None = None,
 ) -> list[xr.Dataset]:
     """The networks of a file in the published format, as trajectories.
@@ -68,27 +85,41 @@ def read_published(
     The file is a pickled dictionary of arrays: ``obs_keys`` (statistic), the published names of the
     statistics; ``meta`` (example), a structured array; ``X`` (example, epoch, statistic); ``Y``
     (example), the rule; and where it is given ``X_cat`` (example, epoch, 3), the layer's position
-    in one-hot form, early, middle, deep. Rows that agree in all fields of ``meta`` but the layer's
-    are the layers of one network. Rules, tasks and architectures get our names (``information`` →
-    ``ia``, ``knetc4`` → ``knet5``, …), a seed ``None`` becomes −1. What the format does not hold
-    (loss, metric, alignment, time taken) is NaN, and every network counts as trained; values that
-    are not finite stay as they are.
+    in one-hot form, early, middle, deep. A file of ours has ``epochs`` (epoch) as well. Rows that
+    agree in all fields of ``meta`` but the layer's are the layers of one network. Rules, tasks and
+    architectures get our names (``information`` → ``ia``, ``knetc4`` → ``knet5``, …), a seed
+    ``None`` becomes −1. What the format does not hold (loss, metric, alignment, time taken) is NaN,
+    and every network counts as trained; values that are not finite stay as they are.
 
     Parameters
     ----------
-    record_every : epochs between two records; the first is epoch 0.
+    record_every : epochs between two records, the first of which is epoch 0; None for the file's
+        ``epochs``, or 5, the published interval, where it has none.
     fields : our field → its name in ``meta``, where it is none of `FIELDS`.
 
     Raises
     ------
     DataError : the file cannot be read, asks for code, or an array or field is missing or of the
-        wrong shape; names it.
+        wrong shape, or the records were made at other epochs; names it.
     """
+    return open_published(path, record_every=record_every, fields=fields).networks
+
+
+def open_published(
+    path: str | Path,
+    *,
+    record_every: int | None = None,
+    fields: Mapping[str, str] | None = None,
+) -> Published:
+    """`read_published`, and whether the epochs are those of the file or assumed."""
     data = _arrays(path)
     statistics = _statistics(path, data["obs_keys"])
     columns = _columns(path, data["meta"], fields or {})
     columns["rule"] = _named("rule", np.asarray(data["Y"]).astype(str))
-    epochs = np.arange(data["X"].shape[1]) * record_every
+    stored = _stored_epochs(path, data.get("epochs"), data["X"].shape[1], record_every)
+    epochs = stored
+    if epochs is None:
+        epochs = np.arange(data["X"].shape[1]) * (record_every or RECORD_EVERY)
     positions = _positions(path, data.get("X_cat"), len(data["X"]))
     networks = []
     for rows in _networks(columns):
@@ -99,7 +130,26 @@ def read_published(
         network = _trajectory(values, facts, layers, places, epochs, tuple(statistics))
         validate(network, f"{path}, network {facts}")
         networks.append(network)
-    return networks
+    return Published(networks, tuple(epochs.tolist()), stored is not None)
+
+
+def _stored_epochs(
+    path: str | Path, given: Any, n: int, record_every: int | None
+) -> NDArray[np.int64] | None:
+    """The epochs that the file holds; None where it holds none."""
+    if given is None:
+        return None
+    epochs = np.asarray(given)
+    if epochs.shape != (n,) or epochs.dtype.kind not in "iu":
+        raise DataError(
+            f"{path}: epochs must be {n} integers, got {epochs.dtype} of shape {epochs.shape}"
+        )
+    if record_every is not None and not np.array_equal(epochs, np.arange(n) * record_every):
+        raise DataError(
+            f"record_every must be left out, or agree with the epochs that {path} holds, "
+            f"{', '.join(map(str, epochs[:3]))}, …; got {record_every}"
+        )
+    return epochs.astype(np.int64)
 
 
 def is_imported(network: xr.Dataset) -> bool:
@@ -111,8 +161,9 @@ def write_published(networks: Sequence[xr.Dataset], path: str | Path) -> int:
     """Write trajectories in the published format; see `read_published`. Returns the rows written.
 
     Names become those published where there are such; ``meta`` has the fields ``task``,
-    ``architecture``, ``learning_rule``, ``batch_size``, ``model_seed``, ``dataset_seed``,
-    ``layer`` and ``network``. The pickle is of protocol 2, which Python 2.7 and 3 read.
+    ``architecture``, ``learning_rule``, ``batch_size``, ``model_seed``, ``dataset_seed``, ``layer``
+    and ``network``. An array ``epochs``, which the published file does not have, says when the
+    records were made. The pickle is of protocol 2, which Python 2.7 and 3 read.
 
     Raises
     ------
@@ -143,6 +194,7 @@ def write_published(networks: Sequence[xr.Dataset], path: str | Path) -> int:
         "meta": meta,
         "X": value,
         "Y": columns["learning_rule"],
+        "epochs": examples["epoch"].values.astype(np.int64),
         "X_cat": np.repeat(one_hot[:, None].astype(np.float64), value.shape[1], axis=1),
     }
     write_bytes(path, pickle.dumps(content, protocol=2))
