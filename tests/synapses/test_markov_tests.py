@@ -156,6 +156,16 @@ def test_memory_is_the_partial_correlation(rng):
     assert found["triples"] == 300
 
 
+def test_two_synapses_leave_no_partial_correlation():
+    """Any two points lie on a line: the correlations are ±1, and nothing is left but rounding."""
+    x = np.array([[0.3, 1.7, 0.9], [1.1, 0.2, 1.4]])
+    sums = np.concatenate([[2.0], x.sum(0), (x.T @ x).ravel()])
+    partial, one, two = markov_tests._partial(sums)
+    assert np.isnan(partial)
+    assert abs(one) == pytest.approx(1)
+    assert abs(two) == pytest.approx(1)
+
+
 @pytest.mark.parametrize("noise", [0.0, 0.3])
 def test_memory_of_a_first_order_process_is_noise(rng, noise):
     """Log-AR(1): none; measured with noise τ, what its autocovariances say."""

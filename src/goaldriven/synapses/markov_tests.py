@@ -293,7 +293,10 @@ def memory(
 
 
 def _partial(sums: Floats) -> tuple[Floats, Floats, Floats]:
-    """Partial correlation of first and third given second, and the correlations 1-2 and 1-3."""
+    """Partial correlation of first and third given second, and the correlations 1-2 and 1-3.
+
+    NaN where the second says all of the first or third, as with two synapses.
+    """
     n = sums[..., :1]
     mean = sums[..., 1:4] / n
     second = (sums[..., 4:] / n).reshape(*sums.shape[:-1], 3, 3)
@@ -301,4 +304,6 @@ def _partial(sums: Floats) -> tuple[Floats, Floats, Floats]:
     sd = np.sqrt(np.diagonal(covariance, axis1=-2, axis2=-1))
     r = covariance / (sd[..., :, None] * sd[..., None, :])
     ab, bc, ac = r[..., 0, 1], r[..., 1, 2], r[..., 0, 2]
-    return (ac - ab * bc) / np.sqrt((1 - ab**2) * (1 - bc**2)), ab, ac
+    unsaid = (1 - ab**2) * (1 - bc**2)
+    unsaid = np.where(unsaid > 1e-12, unsaid, np.nan)  # else rounding is all that is left
+    return (ac - ab * bc) / np.sqrt(unsaid), ab, ac
