@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -243,9 +244,14 @@ def test_a_head_that_is_lost_ends_the_run_with_one_message(tmp_path):
 
 
 def power_off_all(node: object) -> None:
+    """With what works on it, which might finish its network in the time it takes to notice."""
+    workers = busy(node)
     for processes in node.all_processes.values():  # type: ignore[attr-defined]
         for one in processes:
             one.process.kill()
+    for pid in workers:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
 
 
 class _Local:
