@@ -19,15 +19,15 @@ if TYPE_CHECKING:
 _SHOWS = {
     "levels": (
         "Filled marks: share of layers named right, mean over splits, with the 95% interval over "
-        "networks (bootstrap); open diamonds: verdicts on whole networks; dashed: chance."
+        "networks; open diamonds: verdicts on whole networks; dashed: chance."
     ),
     "lines": (
-        "Share of layers named right, mean over splits; bands: 95% interval over networks "
-        "(bootstrap); dashed line: chance."
+        "Share of layers named right, mean over splits; bands: 95% interval over "
+        "networks; dashed line: chance."
     ),
     "grid": (
         "Numbers: per cent of layers named right, mean over splits, where there is room with the "
-        "95% interval over networks (bootstrap); from white (chance) to dark (100%)."
+        "95% interval over networks; from white (chance) to dark (100%)."
     ),
     "importances": (
         "Bars: mean ± s.e.m., over splits (and the trees or permutations in each, where there are "
