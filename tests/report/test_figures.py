@@ -227,7 +227,7 @@ def test_robustness_connects_the_medians_of_every_rule(networks):
 
 
 def test_accuracy_bars_are_means_with_standard_errors(identification):
-    figure = figures.accuracy(identified.accuracy_table(identification))
+    figure = figures.accuracy(identification.summary())
     classifiers, groups = list(CLASSIFIERS), list(GROUPS)
     for axes, kind in zip(figure.axes, ("network", "layer"), strict=True):
         layers = identification.accuracy
@@ -249,7 +249,7 @@ def test_accuracy_bars_are_means_with_standard_errors(identification):
 
 
 def test_accuracy_diamonds_are_verdicts_on_networks(identification):
-    by_network, by_layer = figures.accuracy(identified.accuracy_table(identification)).axes
+    by_network, by_layer = figures.accuracy(identification.summary()).axes
     diamonds = [line.get_ydata()[0] for line in by_network.get_lines() if line.get_marker() == "D"]
     groups = identification.network_accuracy.groupby(["observables", "classifier"], sort=False)
     np.testing.assert_allclose(diamonds, groups["accuracy"].mean())
@@ -260,7 +260,7 @@ def test_chance_is_drawn_where_the_table_has_it(identification):
     uneven = dataclasses.replace(
         identification, accuracy=identification.accuracy.assign(chance=0.4)
     )
-    of_layers = identified.accuracy_table(uneven)
+    of_layers = uneven.summary()
     assert set(of_layers[of_layers["unit"] == "layer"]["chance"].round(12)) == {0.4}
     drawn = figures.accuracy(of_layers).axes[0].get_lines()
     assert any(np.allclose(line.get_ydata(), 0.4) for line in drawn)
@@ -348,7 +348,7 @@ def test_labels_do_not_overlap_in_any_figure(networks, identification):
         "alignment": figures.alignment(tables.alignment(networks), RULES),
         "scatter": figures.weight_scatter(tables.weight_pairs(networks), RULES),
         "robustness": figures.robustness(robustness.by_architecture(networks), RULES),
-        "accuracy": figures.accuracy(identified.accuracy_table(identification)),
+        "accuracy": figures.accuracy(identification.summary()),
         "confusion": figures.confusion(identified.confusion_table(identification.confusion), RULES),
     }
     for name, figure in drawn.items():

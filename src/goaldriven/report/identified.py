@@ -71,7 +71,7 @@ def read_results(folder: Path) -> Results | None:
 def results_of(identification: Identification) -> Results:
     """What the page says of an `Identification`."""
     settings = dict(identification.settings)
-    accuracy = accuracy_table(identification)
+    accuracy = identification.summary()
     groups = list(dict.fromkeys(accuracy["observables"]))
     observables = "all" if "all" in groups else str(groups[0])
     kinds = [k for k in SPLIT_KINDS if k in set(accuracy["split_kind"])]
@@ -117,14 +117,6 @@ def open_verdict_table(verdicts: pd.DataFrame, observables: str = "all") -> pd.D
     return pd.DataFrame(rows)
 
 
-def accuracy_table(identification: Identification) -> pd.DataFrame:
-    """Mean and standard error over splits of the test accuracy, and chance.
-
-    Columns: those of `Identification.summary`.
-    """
-    return identification.summary()
-
-
 def confusion_table(confusion: pd.DataFrame, observables: str = "all") -> pd.DataFrame:
     """Share of each true rule's test examples that is called by each rule's name.
 
@@ -162,7 +154,7 @@ def importance_table(
 def best_classifier(
     accuracy: pd.DataFrame, split_kind: str, observables: str = "all"
 ) -> dict[Hashable, Any]:
-    """The row of `accuracy_table` with the highest mean accuracy on layers."""
+    """The row of `Identification.summary` with the highest mean accuracy on layers."""
     rows = accuracy[
         (accuracy["split_kind"] == split_kind)
         & (accuracy["observables"] == observables)

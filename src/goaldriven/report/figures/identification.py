@@ -41,7 +41,7 @@ def accuracy(summary: pd.DataFrame) -> Figure:
 
     Parameters
     ----------
-    summary : from `identified.accuracy_table`.
+    summary : from `Identification.summary`.
     """
     kinds = [k for k in SPLIT_TITLES if k in set(summary["split_kind"])]
     groups = list(dict.fromkeys(summary["observables"]))
