@@ -9,6 +9,7 @@ import pandas as pd
 import xarray as xr
 
 from goaldriven.identify.experiments.cells import Cell
+from goaldriven.identify.experiments.comparisons import redrawn
 from goaldriven.identify.experiments.material import OBSERVABLES, Material
 from goaldriven.identify.experiments.measured_conditions import (
     CLEAN,
@@ -16,7 +17,7 @@ from goaldriven.identify.experiments.measured_conditions import (
     measured_cells,
     measured_conditions,
 )
-from goaldriven.identify.experiments.results import Results, paired_interval
+from goaldriven.identify.experiments.results import Results
 from goaldriven.identify.experiments.spec import Experiment, Finding, Plot
 from goaldriven.identify.experiments.views import of_measures
 
@@ -91,23 +92,19 @@ def mixture(conditions: Sequence[Condition], seed: int) -> xr.Dataset:
 def lost(results: Results, classifier: str, observables: str) -> Mapping[str, pd.Series]:
     """By what was trained on: accuracy on layers over all measurements, and what is lost.
 
-    Each series has ``mean`` (share of layers named right, mean over conditions but the clean one),
-    ``lost`` against training under the condition tested, with ``low`` and ``high``: the 95% of
-    1,000 bootstraps of networks within rules, the same networks for both.
+    Each series has ``mean`` (share of layers named right under all conditions but the clean one),
+    ``lost`` against training under the condition tested, with the ends ``low`` and ``high`` of its
+    95% interval over networks, the same for both (`redrawn`).
     """
-    rows = results.verdicts
-    rows = rows[
-        (rows["classifier"] == classifier) & (rows["observables"] == observables)
-        & (rows["tested"] != CLEAN)
-    ]  # fmt: skip
-    shares = rows.assign(right=rows["layers_correct"] / rows["layers"])
-    wide = shares.groupby(["rule", "network", "trained"])["right"].mean().unstack("trained")
+    tested = [name for name in results.verdicts["tested"].unique() if name != CLEAN]
+    one = {"classifier": classifier, "observables": observables, "tested": tested}
+    trained = [str(name) for name in results.verdicts["trained"].unique()]
+    drawn = redrawn(results, {name: {**one, "trained": name} for name in trained})
     found = {}
-    for name in wide.columns:
-        gap = wide[SAME] - wide[name]
-        low, high = paired_interval(gap)
-        found[str(name)] = pd.Series(
-            {"mean": wide[name].mean(), "lost": gap.mean(), "low": low, "high": high}
+    for name in trained:
+        gap = drawn.difference(SAME, name)
+        found[name] = pd.Series(
+            {"mean": drawn.observed[name], "lost": gap.value, "low": gap.low, "high": gap.high}
         )
     return found
 

@@ -160,21 +160,6 @@ def bootstrapped(verdicts: pd.DataFrame, metric: str, seed: int = 0) -> tuple[fl
     return float(low), float(high)
 
 
-def paired_interval(differences: pd.Series, seed: int = 0) -> tuple[float, float]:
-    """95% of bootstraps of the mean over networks, drawn within their rules.
-
-    ``differences`` has one value per network, of the same network under two conditions, and a level
-    ``rule`` of its index.
-    """
-    rng = np.random.default_rng(seed)
-    total = np.zeros(BOOTSTRAPS)
-    for _, of_rule in differences.groupby(level="rule"):
-        numbers = of_rule.to_numpy(dtype=float)
-        total += numbers[rng.integers(len(numbers), size=(BOOTSTRAPS, len(numbers)))].sum(axis=1)
-    low, high = np.percentile(total / len(differences), [2.5, 97.5])
-    return float(low), float(high)
-
-
 def save(results: Results, folder: Path) -> None:
     """Write the tables as CSV and the settings as JSON to ``folder/experiments/<name>/``.
 
